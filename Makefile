@@ -17,6 +17,7 @@ help:
 	@echo 'make clean        remove what setup and the tools made; rendered videos and chains stay'
 
 setup: $(STAMP)
+	@:
 
 # PYTHON names the interpreter; otherwise the first one that will do: the embedded server has stubs up to 3.13.
 $(STAMP): pyproject.toml constraints.txt
@@ -55,13 +56,13 @@ test: check
 bench: setup
 	@$(BIN)/python -m benchmarks
 
-# `+cpu` and the like name where a wheel came from, not which release it is.
+# `+cpu` and the like name where a wheel came from, not which release it is; CUDA's parts are pinned by torch itself.
 constraints:
 	@set -e; { \
 		echo '# The releases this project was tested with. `make setup` installs these;'; \
 		echo '# `make constraints` writes this file from what .venv holds.'; \
 		$(BIN)/python -m pip freeze --all --exclude-editable --exclude pip --exclude longtake \
-			| sed 's/+[a-z0-9.]*$$//'; \
+			| sed -E -e 's/[+][a-z0-9.]+$$//' -e '/^(cuda-|nvidia-[cn]|triton=)/d'; \
 	} > constraints.tmp; \
 	mv constraints.tmp constraints.txt
 
