@@ -1,6 +1,7 @@
 """From blocking programs to the asynchronous core: one thread with an event loop, and a stream to iterate over."""
 
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any, Self, TypeVar
@@ -22,7 +23,7 @@ class BlockingCalls:
 
     def __call__(self, function: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
         """What ``function`` returns; an exception here (Ctrl-C) cancels it."""
-        future = self._started().start_task_soon(function, *args)
+        future: Future[T] = self._started().start_task_soon(function, *args)
         try:
             return future.result()
         except BaseException:

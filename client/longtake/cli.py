@@ -1,0 +1,363 @@
+"""The command ``longtake``.
+
+Exit status: 0 done, 1 failed, 2 bad input (a script, an option, a request the server refuses), 130 interrupted.
+What a program may want to read goes to standard output, progress and errors to standard error.
+"""
+
+import contextlib
+import enum
+import importlib.metadata
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+
+from longtake.client import Longtake
+from longtake.display import ChainBars, Phases, facts, report
+from longtake.embedded import STARTUP_TIMEOUT, embedded_server
+from longtake.errors import (
+    BadRequest,
+    ChainError,
+    LongtakeError,
+    ModelNotFound,
+    PayloadTooLarge,
+    ProtocolError,
+    ScriptError,
+    ServerError,
+    ServerStartError,
+    StreamEnded,
+    TransportError,
+    ValidationFailed,
+    VideoError,
+)
+from longtake.script import load
+from longtake.streams import Completion
+from longtake.video import SUFFIXES, VideoData, check_suffix
+from longtake.wire import MAX_U64, ChainRequest
+
+OK: Final = 0
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+
+_REFUSED: Final = (ScriptError, BadRequest, ModelNotFound, PayloadTooLarge, ValidationFailed)
+"""What is the input's fault."""
+
+COMMANDS_GROUP: Final = "longtake.commands"
+"""Entry points of other packages that add a command: a name, and a function for typer."""
+
+app = typer.Typer(
+    name="longtake",
+    help="Render long videos from a script of prompts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Format(enum.StrEnum):
+    """Formats a chain can be rendered in."""
+
+    MP4 = "mp4"
+    GIF = "gif"
+    APNG = "apng"
+    WEBP = "webp"
+
+
+class BadInput(Exception):
+    """An option is wrong; the message says which."""
+
+
+ScriptFile = Annotated[Path, typer.Argument(metavar="SCRIPT", help="A script in TOML.")]
+Server = Annotated[
+    str | None,
+    typer.Option(envvar="LONGTAKE_SERVER", metavar="URL", help="A running server; without it one is started."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of text.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Where the started server keeps its work; default: removed at the end."),
+]
+StartupTimeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="How long the started server may take until it is ready.")
+]
+
+
+@app.command()
+def render(
+    script: ScriptFile,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: the script's name with the format's ending."),
+    ] = None,
+    server: Server = None,
+    gif: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the small animated preview.")] = None,
+    thumbnail: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the first frame (PNG).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MAX_U64, help="In place of the script's.")] = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="In place of the script's.")] = None,
+    audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="In place of the script's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    data: Data = None,
+    startup_timeout: StartupTimeout = STARTUP_TIMEOUT,
+    as_json: AsJson = False,
+) -> None:
+    """Render a script into a video file."""
+    with _reported(as_json):
+        request = _overridden(load(script), output, seed, format_, audio)
+        target = output or Path(f"{script.stem}{SUFFIXES[request.output_format or 'mp4'][0]}")
+        _check_targets(target, gif, thumbnail, request.output_format or "mp4", force)
+        phases = Phases()
+        with ChainBars(_console(), shown=not as_json) as bars:
+            with _client(server, data, startup_timeout, bars, phases) as client:
+                watch = None if server is None else f"{server.rstrip('/')}/api/chains/{{}}/events"
+                video = _follow(client, request, bars, phases, watch).video_data()
+        files = _save(video, target, gif, thumbnail)
+        if as_json:
+            _print_json(files | facts(video) | {"seconds": dict(phases.rows())})
+        else:
+            Console(highlight=False).print(report(video, phases, files))
+
+
+@app.command()
+def validate(script: ScriptFile, server: Server = None, as_json: AsJson = False) -> None:
+    """Check a script. Without a server only its form is checked, not the model's rules."""
+    with _reported(as_json):
+        request = load(script)
+        if server is None:
+            if as_json:
+                _print_json({"request": msgspec.to_builtins(request), "checked": "form"})
+            else:
+                print(f"{script}: well formed; name a server to check it against the model's rules")
+            return
+        with _connect(server) as client:
+            found = client.validate(request)
+        if as_json:
+            _print_json(msgspec.to_builtins(found))
+            return
+        print(f"{script}: {len(found.stages)} stages, {found.total_frames} frames, {found.seconds:g} s")
+        for take in found.takes:
+            print("  take: stages " + ", ".join(map(str, take)))
+        for problem in found.warnings:
+            print(f"  warning: {problem.path}: {problem.message}")
+
+
+@app.command()
+def limits(
+    server: Server = None,
+    model: Annotated[str | None, typer.Option(help="Default: the server's default model.")] = None,
+    data: Data = None,
+    startup_timeout: StartupTimeout = STARTUP_TIMEOUT,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a server accepts."""
+    with _reported(as_json):
+        with ChainBars(_console(), shown=not as_json and server is None) as bars:
+            with _client(server, data, startup_timeout, bars, Phases()) as client:
+                found = msgspec.to_builtins(client.limits(model))
+        if as_json:
+            _print_json(found)
+            return
+        for key, value in found.items():
+            shown = ", ".join(value) if isinstance(value, list) else value
+            print(f"{key.replace('_', ' ')}: {shown}")
+
+
+def main() -> None:
+    """The entry point of the command."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    _add_commands(sys.argv[1:])
+    app()
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _add_commands(arguments: list[str]) -> None:
+    """Load other packages' commands, unless one of ours is called: theirs may take seconds to import."""
+    own = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    if arguments and arguments[0] in own:
+        return
+    for entry in importlib.metadata.entry_points(group=COMMANDS_GROUP):
+        try:
+            command = entry.load()
+        except ImportError as error:
+            command = _absent(entry.name, error)
+        app.command(entry.name)(command)
+
+
+def _absent(name: str, error: ImportError) -> Callable[[], None]:
+    def command() -> None:
+        _say(f"error: longtake {name} is not installed ({error}): pip install 'longtake[embedded]'")
+        raise typer.Exit(FAILED)
+
+    command.__doc__ = "Not installed: pip install 'longtake[embedded]'."
+    return command
+
+
+@contextlib.contextmanager
+def _reported(as_json: bool) -> Iterator[None]:
+    """Turns what goes wrong into words and an exit status; a traceback would be a bug of ours."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _fail("interrupted", {}, INTERRUPTED, as_json)
+    except BadInput as error:
+        _fail(str(error), {}, BAD_INPUT, as_json)
+    except LongtakeError as error:
+        _fail(_in_words(error), _details(error), BAD_INPUT if isinstance(error, _REFUSED) else FAILED, as_json)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), {}, FAILED, as_json)
+
+
+def _fail(message: str, details: dict[str, Any], status: int, as_json: bool) -> NoReturn:
+    if as_json:
+        _print_json({"error": message} | details)
+    else:
+        _say(f"error: {message}")
+    raise typer.Exit(status) from None
+
+
+def _in_words(error: LongtakeError) -> str:
+    problems = error.problems if isinstance(error, ScriptError | ServerError) else ()
+    lines = [f"{p.path}: {p.message}" if p.path else p.message for p in problems] or [str(error)]
+    if isinstance(error, ServerStartError) and error.log:
+        lines += ["", error.log]
+    if isinstance(error, ChainError) and error.failed_stage_idx is not None:
+        lines.append(f"stage {error.failed_stage_idx} failed: {error.stage_error or 'no reason given'}")
+    return "\n".join(lines)
+
+
+def _details(error: LongtakeError) -> dict[str, Any]:
+    names = ("code", "path", "line", "status", "request_id", "retry_after", "failed_stage_idx", "chain_id")
+    found = {name: getattr(error, name, None) for name in names}
+    found["problems"] = msgspec.to_builtins(getattr(error, "problems", ()))
+    return {key: value for key, value in found.items() if value not in (None, "", [], ())}
+
+
+def _say(text: str) -> None:
+    _console().print(text, markup=False)
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _overridden(
+    request: ChainRequest, output: Path | None, seed: int | None, wanted: Format | None, audio: bool | None
+) -> ChainRequest:
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if audio is not None:
+        changes["enable_audio"] = audio
+    if wanted is not None:
+        changes["output_format"] = wanted.value
+    elif request.output_format is None and output is not None:
+        named = [kind for kind, suffixes in SUFFIXES.items() if output.suffix.lower() in suffixes]
+        changes["output_format"] = named[0] if named else None
+    return msgspec.structs.replace(request, **changes)
+
+
+def _check_targets(target: Path, gif: Path | None, thumbnail: Path | None, video_format: str, force: bool) -> None:
+    """Refuse before any rendering what could not be written after it."""
+    try:
+        check_suffix(target, video_format)
+    except VideoError as error:
+        raise BadInput(f"--output: {error} (or choose another --format)") from error
+    for option, path, suffix in (("--gif", gif, ".gif"), ("--thumbnail", thumbnail, ".png")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise BadInput(f"{option}: {path.name} must end in {suffix}")
+    for option, path in (("--output", target), ("--gif", gif), ("--thumbnail", thumbnail)):
+        if path is None:
+            continue
+        if not path.absolute().parent.is_dir():
+            raise BadInput(f"{option}: there is no folder {path.parent}")
+        if path.exists() and not force:
+            raise BadInput(f"{option}: {path} is there already; --force replaces it")
+
+
+@contextlib.contextmanager
+def _client(
+    server: str | None, data: Path | None, startup_timeout: float, bars: ChainBars, phases: Phases
+) -> Iterator[Longtake]:
+    """A client of the named server, or of one that is started for it."""
+    if server is not None:
+        with _connect(server) as client:
+            yield client
+        return
+    phases.enter("startup")
+    bars.status("starting a server")
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(
+            embedded_server(
+                data,
+                startup_timeout=startup_timeout,
+                on_output=lambda line: bars.status(f"starting a server: {line[:80]}"),
+            )
+        )
+        phases.enter("")
+        # A proxy of the environment has no business between a process and its own child.
+        yield stack.enter_context(Longtake(url, trust_env=False))
+
+
+def _connect(server: str) -> Longtake:
+    try:
+        return Longtake(server)
+    except ValueError as error:
+        raise BadInput(f"--server: {error}") from error
+
+
+def _follow(client: Longtake, request: ChainRequest, bars: ChainBars, phases: Phases, watch: str | None) -> Completion:
+    """Render and watch; an interruption cancels the chain. ``watch``: where its events are seen, if the server stays."""
+    bars.status("sending")
+    phases.enter("queue")
+    with client.stream(request) as events:
+        try:
+            for event in events:
+                phases.saw(event, events.transfer_seconds)
+                bars.show(event)
+                if isinstance(event, Completion):
+                    return event
+        except KeyboardInterrupt:
+            _cancel(client, events.chain_id, watch)
+            raise
+        except (TransportError, ProtocolError):
+            if events.chain_id and watch:
+                _say(f"chain {events.chain_id} goes on; to watch it: curl -N {watch.format(events.chain_id)}")
+            raise
+    raise StreamEnded("the stream ended before the chain did")
+
+
+def _cancel(client: Longtake, chain_id: str | None, watch: str | None) -> None:
+    if chain_id is None:
+        return
+    _say(f"cancelling chain {chain_id}")
+    hint = f"; to watch it: curl -N {watch.format(chain_id)}" if watch else ""
+    try:
+        client.cancel(chain_id)
+    except LongtakeError as error:
+        _say(f"chain {chain_id} could not be cancelled: {error}{hint}")
+    else:
+        _say(f"chain {chain_id} is being cancelled, its finished stages are kept{hint}")
+
+
+def _save(video: VideoData, target: Path, gif: Path | None, thumbnail: Path | None) -> dict[str, str]:
+    files = {"file": str(video.save(target))}
+    if gif is not None:
+        files["gif"] = str(video.save_gif(gif))
+    if thumbnail is not None:
+        files["thumbnail"] = str(video.save_thumbnail(thumbnail))
+    return files
