@@ -22,6 +22,8 @@ denoiser          in  ``context``          UINT8 [n]
                   in  ``condition_spans``  INT32 [m, 2], per condition: pixel frame it is placed at (0, or on the
                                            grid), number of frames (on the grid)
                   in  ``condition_strengths``  FP32 [m], 0..1
+                  in  ``pixel_format tail_frames audio``  optional, the decoder's: passed through to every response,
+                                           because in an ensemble a step takes its inputs from one decoupled step
                   out ``progress``         INT32 [2]: step (1..total) and total; after every step
                   out ``latents``          UINT8 [n]: empty with progress; the last response carries the document
                   out ``device``           INT32 [1]: GPU ordinal, -1 on the CPU
@@ -39,7 +41,8 @@ decoder           in  ``latents``          UINT8 [n]; empty: only ``progress`` a
                   out ``sample_rate``      INT32 [1]; 0 where there is no audio
                   out ``progress device``  passed through
 capabilities      out ``capabilities``     BYTES [1]: a :class:`Capabilities` as JSON
-clip (ensemble)   every input of the first three but what they hand each other; every output of the decoder
+clip (ensemble)   every input of the first three but what they hand each other; every output of the decoder. An
+                  ensemble's inputs and outputs share one namespace, so the input ``frames`` is ``frame_count`` here
 ================  =======================  ==========================================================================
 
 A request parameter ``canary`` marks a request that probes the models: it is not counted as a render.
