@@ -115,10 +115,12 @@ def render(
         target = output or Path(f"{script.stem}{SUFFIXES[request.output_format or 'mp4'][0]}")
         _check_targets(target, gif, thumbnail, request.output_format or "mp4", force)
         phases = Phases()
-        with ChainBars(_console(), shown=not as_json) as bars:
-            with _client(server, data, startup_timeout, bars, phases) as client:
-                watch = None if server is None else f"{server.rstrip('/')}/api/chains/{{}}/events"
-                video = _follow(client, request, bars, phases, watch).video_data()
+        watch = None if server is None else f"{server.rstrip('/')}/api/chains/{{}}/events"
+        with (
+            ChainBars(_console(), shown=not as_json) as bars,
+            _client(server, data, startup_timeout, bars, phases) as client,
+        ):
+            video = _follow(client, request, bars, phases, watch).video_data()
         files = _save(video, target, gif, thumbnail)
         if as_json:
             _print_json(files | facts(video) | {"seconds": dict(phases.rows())})
@@ -159,9 +161,11 @@ def limits(
 ) -> None:
     """Show what a server accepts."""
     with _reported(as_json):
-        with ChainBars(_console(), shown=not as_json and server is None) as bars:
-            with _client(server, data, startup_timeout, bars, Phases()) as client:
-                found = msgspec.to_builtins(client.limits(model))
+        with (
+            ChainBars(_console(), shown=not as_json and server is None) as bars,
+            _client(server, data, startup_timeout, bars, Phases()) as client,
+        ):
+            found = msgspec.to_builtins(client.limits(model))
         if as_json:
             _print_json(found)
             return
@@ -321,7 +325,10 @@ def _connect(server: str) -> Longtake:
 
 
 def _follow(client: Longtake, request: ChainRequest, bars: ChainBars, phases: Phases, watch: str | None) -> Completion:
-    """Render and watch; an interruption cancels the chain. ``watch``: where its events are seen, if the server stays."""
+    """Render and watch; an interruption cancels the chain.
+
+    ``watch``: address of a chain's events, its id as ``{}``; None where the server goes with this run.
+    """
     bars.status("sending")
     phases.enter("queue")
     with client.stream(request) as events:
