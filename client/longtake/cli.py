@@ -123,7 +123,7 @@ def render(
             video = _follow(client, request, bars, phases, watch).video_data()
         files = _save(video, target, gif, thumbnail)
         if as_json:
-            _print_json(files | facts(video) | {"seconds": dict(phases.rows())})
+            _print_json(files | facts(video) | {"seconds": {k: round(v, 3) for k, v in phases.rows()}})
         else:
             Console(highlight=False).print(report(video, phases, files))
 
@@ -144,7 +144,7 @@ def validate(script: ScriptFile, server: Server = None, as_json: AsJson = False)
         if as_json:
             _print_json(msgspec.to_builtins(found))
             return
-        print(f"{script}: {len(found.stages)} stages, {found.total_frames} frames, {found.seconds:g} s")
+        print(f"{script}: {len(found.script.stage)} stages, {found.total_frames} frames, {found.seconds:g} s")
         for take in found.takes:
             print("  take: stages " + ", ".join(map(str, take)))
         for problem in found.warnings:

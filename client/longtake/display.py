@@ -163,6 +163,8 @@ def facts(video: VideoData) -> dict[str, Any]:
 def report(video: VideoData, phases: Phases, files: dict[str, str]) -> RenderableType:
     """The closing tables: what was written, what it is, how visible the joins are, where the time went."""
     about = Table.grid(padding=(0, 2))
+    about.add_column(no_wrap=True)
+    about.add_column(overflow="fold")
     for key, value in (files | facts(video)).items():
         about.add_row(key.replace("_", " "), str(value))
     parts: list[RenderableType] = [about]
