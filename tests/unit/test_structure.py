@@ -1,9 +1,12 @@
 """Who may import what: the contracts in pyproject.toml, and rules about single modules that they cannot express."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,11 @@ def importers(library: str) -> set[str]:
     }
 
 
+def distribution(requirement: str) -> str:
+    """The normalised name of the distribution in a requirement such as ``tritonclient[grpc]>=2.60``."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()
+
+
 def test_every_import_contract_is_kept(tmp_path: Path) -> None:
     """The contracts of ``[tool.importlinter]`` hold, as `make check` runs them."""
     command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--cache-dir", tmp_path]
@@ -71,6 +79,21 @@ def test_a_library_has_one_door(library: str, allowed: set[str]) -> None:
     """What can change under us is imported by the one module or package that wraps it."""
     doors = tuple(f"{name}." for name in allowed)
     assert {name for name in importers(library) if not f"{name}.".startswith(doors)} == set()
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("longtake", "frames"), ("longtake_facade", "facade"), ("longtake_stages", "stages")]
+)
+def test_a_package_asks_for_what_it_imports(package: str, extra: str) -> None:
+    """With its extra alone (as in its image), nothing that a package imports is missing."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    asked = {distribution(name) for name in (*project["dependencies"], *project["optional-dependencies"][extra])}
+    trees = (tree for module, tree in sources().items() if module.partition(".")[0] == package)
+    found = {name.partition(".")[0] for tree in trees for name in imports(tree)}
+    foreign = found - sys.stdlib_module_names - {*PACKAGES.values()}
+    providers = packages_distributions()
+    missing = {name for name in foreign if asked.isdisjoint(distribution(dist) for dist in providers.get(name, ["?"]))}
+    assert missing == set()
 
 
 @pytest.mark.parametrize("library", ["torch", "diffusers", "transformers", "triton_python_backend_utils"])
