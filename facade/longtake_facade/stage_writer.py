@@ -27,7 +27,7 @@ from longtake_facade.measures import Motion, Sampler
 from longtake_facade.pixels import REPORT_PIXELS, small_rgb
 from longtake_facade.plan import StagePlan
 
-QUEUED_CHUNKS: Final = 2
+QUEUED_CHUNKS: Final = 1
 
 
 class _StageFiles:
@@ -129,7 +129,7 @@ class StageWriter:
     """Takes a clip's frames as they come and writes the stage's artifacts into ``folder``.
 
     ``folder`` exists and is empty; the caller renames it into the store when :meth:`finish` has returned. One thread
-    does the work; at most two chunks wait for it, then :meth:`push` does. All methods belong to one event loop.
+    does the work, one chunk at a time; meanwhile :meth:`push` of the next one waits. All methods belong to one event loop.
     """
 
     def __init__(self, folder: Path, stage: StagePlan, spec: VideoSpec) -> None:
