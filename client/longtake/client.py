@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 import msgspec
@@ -330,12 +330,14 @@ async def _completion(events: AsyncEventStream, on_event: Callable[[Event], obje
 
 
 def _checked(base_url: str) -> str:
+    wanted = "wanted is one like http://127.0.0.1:8080"
     try:
-        url = httpx2.URL(base_url)
-    except httpx2.InvalidURL as error:
-        raise ValueError(f"{base_url!r} is no address: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"{base_url!r} is no address of a server, like http://127.0.0.1:8080")
+        url = urlsplit(base_url)
+        whole = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        if not whole or not httpx2.URL(base_url).host or any(c.isspace() for c in base_url):
+            raise ValueError(wanted)
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise ValueError(f"{base_url!r} is no address of a server: {error}") from error
     return base_url
 
 

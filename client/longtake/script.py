@@ -100,7 +100,7 @@ def dump(script: ChainScript | ChainRequest) -> str:
     stages = chain.pop("stages", [])
     document: Table = {"schema": SCHEMA, "chain": chain}
     if stages:
-        document["stage"] = stages
+        document["stage"] = [{"transition": Transition.SMOOTH.value} | stage for stage in stages]
     # The writer's multi-line form turns CR LF into LF.
     multiline = not any("\r" in text for text in _texts(document))
     return tomli_w.dumps(document, multiline_strings=multiline)
