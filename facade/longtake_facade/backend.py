@@ -11,7 +11,7 @@ Errors::
     └── ModelFailed          the model refused the input or broke          → STAGE_FAILED
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -130,10 +130,10 @@ class Backend(Protocol):
     async def encode_prompt(self, prompt: str, negative_prompt: str) -> bytes:
         """The text context (opaque) of a prompt."""
 
-    def denoise(self, job: ClipJob, context: bytes) -> AsyncIterator[Step | Latents]:
+    def denoise(self, job: ClipJob, context: bytes) -> AsyncGenerator[Step | Latents, None]:
         """Every step as it is done, then the latents; to be closed by the caller when it stops early."""
 
-    def decode(self, job: ClipJob, latents: bytes) -> AsyncIterator[Chunk | ClipEnd]:
+    def decode(self, job: ClipJob, latents: bytes) -> AsyncGenerator[Chunk | ClipEnd, None]:
         """The clip's frames in chunks, then its end; to be closed by the caller when it stops early."""
 
     async def canary(self) -> None:

@@ -1,0 +1,106 @@
+"""The application: the parts put together, and what every request passes on its way to a handler."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import structlog
+from aiohttp import hdrs, web
+
+from longtake.wire import ErrorCode
+from longtake_facade.backend import Backend
+from longtake_facade.chain import Recipe
+from longtake_facade.database import Database
+from longtake_facade.errors import REQUEST_ID, Handler, Refused, errors_as_json
+from longtake_facade.events import EventLog
+from longtake_facade.handlers import READINESS, SERVICE, routes
+from longtake_facade.queue import ChainQueue
+from longtake_facade.readiness import Readiness
+from longtake_facade.registry import Registry
+from longtake_facade.service import Service
+from longtake_facade.settings import Settings
+from longtake_facade.storage import Store
+
+MAX_BODY_BYTES = 64 * 2**20
+_CORS_HEADERS = "Content-Type, Idempotency-Key, Last-Event-ID, X-Mold-SSE-Payload"
+SETTINGS = web.AppKey("settings", Settings)
+
+_log = structlog.get_logger()
+
+
+def build_app(settings: Settings, backend: Backend) -> web.Application:
+    """The server over a backend. Chains that were interrupted go on when it starts."""
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[logged, errors_as_json, known_host, preflight])
+    store = Store(settings.data)
+    database = Database(settings.database_url)
+    log = EventLog(database)
+    registry = Registry(database, store, log)
+    readiness = Readiness(backend)
+    recipe = Recipe(backend, registry, log, store)
+    queue = ChainQueue(settings.database_url, recipe.run, settings.max_running)
+    app[SETTINGS] = settings
+    app[READINESS] = readiness
+    app[SERVICE] = Service(backend, registry, log, store, recipe, queue)
+    app.add_routes(routes())
+    app.on_response_prepare.append(allow_origin)
+
+    async def running(_: web.Application) -> AsyncIterator[None]:
+        await readiness.probe()
+        await queue.open()
+        watch = asyncio.create_task(readiness.watch())
+        yield
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+        await queue.close()
+        await recipe.stop()
+        database.close()
+
+    app.cleanup_ctx.append(running)
+    return app
+
+
+@web.middleware
+async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line a request: no query, no body, so no prompt and no image."""
+    begin = time.monotonic()
+    response = await handler(request)
+    _log.info(
+        "request",
+        method=request.method,
+        path=request.path,
+        status=response.status,
+        ms=round((time.monotonic() - begin) * 1000),
+        request_id=request[REQUEST_ID],
+    )
+    return response
+
+
+@web.middleware
+async def known_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a Host that is not ours: a page elsewhere whose name was rebound to this address is no user of it."""
+    name = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
+    if name.lower() not in request.app[SETTINGS].hosts:
+        message = f"this server does not answer to the host name `{name}`; --allow-host adds one"
+        raise Refused(403, ErrorCode.FORBIDDEN_HOST, message)
+    return await handler(request)
+
+
+@web.middleware
+async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a browser that asks whether a page of another origin may call."""
+    if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+        return await handler(request)
+    methods = {hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST", hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _CORS_HEADERS}
+    return web.Response(status=204, headers=methods)
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """CORS for the origins that were named, and for nobody else: without this header a browser shows a page nothing."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is not None and origin in request.app[SETTINGS].cors_origin:
+        response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+        response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "X-Chain-Id, Retry-After, ETag, Content-Range"
+        response.headers.add(hdrs.VARY, hdrs.ORIGIN)

@@ -1,0 +1,107 @@
+"""The tables: chains, their stages, their events. One thread talks to the database, so transactions are in order.
+
+The same database holds the queue's own tables (``dbos``). Values are JSON text; images and media are in the store.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+)
+
+T = TypeVar("T")
+_metadata = MetaData()
+
+chains = Table(
+    "longtake_chains",
+    _metadata,
+    Column("id", String(32), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=1),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("seed_drawn", Boolean, nullable=False),
+    # ChainScript as JSON, images replaced by their SHA-256 in the store.
+    Column("script", LargeBinary, nullable=False),
+    Column("warnings", JSON, nullable=False),
+    Column("idempotency_key", String(255), unique=True),
+    Column("body_sha256", String(64), nullable=False),
+    # How many events the log holds: the number of the last one.
+    Column("events", BigInteger, nullable=False, default=0),
+    # ChainError as JSON, once it failed or was cancelled.
+    Column("error", LargeBinary),
+    # Complete as JSON without payload bytes, once it completed.
+    Column("complete", LargeBinary),
+    Index("longtake_chains_by_state", "state", "created_at"),
+)
+
+stages = Table(
+    "longtake_stages",
+    _metadata,
+    Column("chain_id", ForeignKey("longtake_chains.id", ondelete="CASCADE"), primary_key=True),
+    Column("stage_idx", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),
+    # Of the artifacts in the store, once rendered.
+    Column("key", String(64)),
+    # GPU ordinal that denoised it.
+    Column("device", Integer),
+)
+
+events = Table(
+    "longtake_events",
+    _metadata,
+    Column("chain_id", ForeignKey("longtake_chains.id", ondelete="CASCADE"), primary_key=True),
+    Column("n", BigInteger, primary_key=True),
+    Column("name", String(16), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+
+class Database:
+    """A database of chains by SQLAlchemy URL."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_engine(url)
+        if self._engine.dialect.name == "sqlite":
+            event.listen(self._engine, "connect", _configure_sqlite)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
+        _metadata.create_all(self._engine)
+
+    async def run(self, transaction: Callable[[Connection], T]) -> T:
+        """Run ``transaction`` in the database's thread: all of it, or, when it raises, nothing."""
+        # Shielded: a caller that is cancelled must not lose what was already written under its name.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._commit, transaction))
+
+    def _commit(self, transaction: Callable[[Connection], T]) -> T:
+        with self._engine.begin() as connection:
+            return transaction(connection)
+
+    def close(self) -> None:
+        """Finish what was begun and let go of the connections."""
+        self._thread.shutdown(wait=True)
+        self._engine.dispose()
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    # WAL: readers and the queue's own connections do not block the writer; NORMAL is durable against a killed process.
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")

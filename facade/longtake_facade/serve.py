@@ -1,0 +1,164 @@
+"""``longtake serve``: find or start the models, wait until they answer, serve until told to stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import pydantic
+import structlog
+import typer
+from aiohttp import web
+
+from longtake_facade.app import build_app
+from longtake_facade.backend import Backend, BackendError
+from longtake_facade.embedded import EmbeddedTritonError, embedded_triton
+from longtake_facade.settings import Settings
+from longtake_facade.triton import connect
+
+# Open streams are dropped when the server stops; their clients come back to the next one.
+_SHUTDOWN_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+
+
+class CannotServe(Exception):
+    """The server cannot start, or cannot go on; the message is for whoever runs it."""
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8188]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of all that is kept.  [default: .longtake]")] = None,
+    triton: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="gRPC address of a Triton; without it one is started.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Diffusers folder or hub id for the started Triton.  [default: the tiny one]")
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(help="Instances of each model in the started Triton.  [default: 1]")
+    ] = None,
+    database: Annotated[str | None, typer.Option(metavar="URL", help="[default: SQLite in the data folder]")] = None,
+    max_running: Annotated[int | None, typer.Option(help="Chains that run at the same time.  [default: 4]")] = None,
+    insecure_no_auth: Annotated[
+        bool | None, typer.Option("--insecure-no-auth", help="Listen beyond loopback, asking nobody who they are.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A host name requests may use; may be repeated.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="An origin whose pages may call; may be repeated.")
+    ] = None,
+) -> None:
+    """Serve chains over HTTP. Every option can be given as LONGTAKE_<OPTION> in the environment."""
+    given = {name: value for name, value in locals().items() if value not in (None, [])}
+    try:
+        settings = Settings(**given)
+    except pydantic.ValidationError as error:
+        _leave(2, "; ".join(_words(fault["loc"], fault["msg"]) for fault in error.errors()))
+    # Everything that is written is its owner's alone.
+    os.umask(0o077)
+    _log_to_stderr()
+    try:
+        asyncio.run(_main(settings))
+    except (CannotServe, EmbeddedTritonError) as error:
+        _leave(1, str(error))
+
+
+def _words(location: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(map(str, location))
+    return f"{name}: {message}" if name else message.removeprefix("Value error, ")
+
+
+def _leave(code: int, message: str) -> None:
+    print(f"longtake: {message}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
+    raise SystemExit(code)
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+async def _main(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    async with _models(settings) as (backend, died), _listening(settings, backend) as port:
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        # Whoever starts this server waits for the line.
+        print(f"longtake ready on http://{host}:{port}", flush=True)  # noqa: T201 - a command speaks to its user
+        died.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        if died.done():
+            raise CannotServe(died.result())
+
+
+@asynccontextmanager
+async def _models(settings: Settings) -> AsyncIterator[tuple[Backend, "asyncio.Future[str]"]]:
+    """The backend, and what resolves when it ends by itself (never, if it is not ours)."""
+    if settings.triton is not None:
+        backend = await _connected(settings.triton, settings.start_timeout)
+        try:
+            yield backend, asyncio.get_running_loop().create_future()
+        finally:
+            await backend.close()
+        return
+    folder = settings.data / "triton"
+    async with embedded_triton(
+        folder,
+        checkpoint=settings.checkpoint,
+        instances=settings.instances,
+        start_timeout=settings.start_timeout,
+    ) as server:
+        backend = await _connected(server.grpc_address, settings.start_timeout)
+        died = asyncio.ensure_future(server.died())
+        try:
+            yield backend, died
+        finally:
+            died.cancel()
+            await backend.close()
+
+
+async def _connected(address: str, seconds: float) -> Backend:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await connect(address)
+        except BackendError as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise CannotServe(f"Triton at {address} does not answer: {error}") from error
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+@asynccontextmanager
+async def _listening(settings: Settings, backend: Backend) -> AsyncIterator[int]:
+    """Serve HTTP; yields the port."""
+    runner = web.AppRunner(
+        build_app(settings, backend), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handle_signals=False
+    )
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port)
+        await site.start()
+        yield runner.addresses[0][1]
+    except BackendError as error:
+        raise CannotServe(f"the models do not answer: {error}") from error
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    finally:
+        await runner.cleanup()
