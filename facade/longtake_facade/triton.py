@@ -40,7 +40,7 @@ Inputs = Mapping[str, NDArray[Any]]
 MAX_MESSAGE_BYTES: Final = 512 << 20
 CANARY_TIMEOUT: Final = 120.0
 _STATUS_METADATA: Final = {"triton_grpc_error": "true"}
-_PREFIX: Final = re.compile(rf"({'|'.join(ModelErrorCode)}): (.*)", re.DOTALL)
+_PREFIX: Final = re.compile(rf"(?:in ensemble '[^']*', )?({'|'.join(ModelErrorCode)}): (.*)", re.DOTALL)
 _KIND_GPU: Final = 1
 
 _FAILED_TEXT: Final = "the model failed; the server's log says why"
