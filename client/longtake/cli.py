@@ -25,13 +25,13 @@ from longtake.embedded import STARTUP_TIMEOUT, embedded_server
 from longtake.errors import (
     BadRequest,
     ChainError,
+    EmbeddedServerError,
     LongtakeError,
     ModelNotFound,
     PayloadTooLarge,
     ProtocolError,
     ScriptError,
     ServerError,
-    ServerStartError,
     StreamEnded,
     TransportError,
     ValidationFailed,
@@ -233,7 +233,7 @@ def _fail(message: str, details: dict[str, Any], status: int, as_json: bool) -> 
 def _in_words(error: LongtakeError) -> str:
     problems = error.problems if isinstance(error, ScriptError | ServerError) else ()
     lines = [f"{p.path}: {p.message}" if p.path else p.message for p in problems] or [str(error)]
-    if isinstance(error, ServerStartError) and error.log:
+    if isinstance(error, EmbeddedServerError) and error.log:
         lines += ["", error.log]
     if isinstance(error, ChainError) and error.failed_stage_idx is not None:
         lines.append(f"stage {error.failed_stage_idx} failed: {error.stage_error or 'no reason given'}")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
-from longtake.errors import ServerStartError
+from longtake.errors import EmbeddedServerError, TransportError
 
 STARTUP_TIMEOUT: Final = 600.0
 """Seconds: a large checkpoint takes minutes to load."""
@@ -50,7 +50,8 @@ def embedded_server(
         command: what starts it, in place of the installed server; ``--port 0 --data DIR`` is appended.
 
     Raises:
-        ServerStartError: it is not installed, ended early, or was not ready in time.
+        EmbeddedServerError: it is not installed, ended early, was not ready in time, or died inside the ``with`` so
+            that a request there failed.
     """
     with contextlib.ExitStack() as stack:
         if data is None:
@@ -61,6 +62,12 @@ def embedded_server(
         process = _start(arguments, log)
         try:
             yield _await_ready(process, log, startup_timeout, on_output)
+        except TransportError as error:
+            if process.poll() is None:
+                raise
+            raise EmbeddedServerError(
+                f"the embedded server died (status {process.returncode})", log=_tail(log)
+            ) from error
         finally:
             _stop(process)
 
@@ -71,8 +78,8 @@ def _installed_command() -> list[str]:
     return [sys.executable, "-m", "longtake_facade", "serve"]
 
 
-def _not_installed(module: str) -> ServerStartError:
-    return ServerStartError(
+def _not_installed(module: str) -> EmbeddedServerError:
+    return EmbeddedServerError(
         f"the embedded server is not installed (no module {module}): pip install 'longtake[embedded]', "
         "or name a running server with --server"
     )
@@ -110,7 +117,9 @@ def _await_ready(
         try:
             line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise ServerStartError(f"the embedded server was not ready within {timeout:g} s", log=_tail(log)) from None
+            raise EmbeddedServerError(
+                f"the embedded server was not ready within {timeout:g} s", log=_tail(log)
+            ) from None
         if line is None:
             raise _ended_early(process, _tail(log))
         if found := _READY.match(line):
@@ -127,14 +136,14 @@ def _drain(process: subprocess.Popen[str], lines: "queue.SimpleQueue[str | None]
     lines.put(None)
 
 
-def _ended_early(process: subprocess.Popen[str], log: str) -> ServerStartError:
+def _ended_early(process: subprocess.Popen[str], log: str) -> EmbeddedServerError:
     try:
         status = process.wait(timeout=STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
-        return ServerStartError("the embedded server closed its output before it was ready", log=log)
+        return EmbeddedServerError("the embedded server closed its output before it was ready", log=log)
     if missing := _NO_MODULE.search(log):
         return _not_installed(missing[1])
-    return ServerStartError(f"the embedded server ended with status {status} before it was ready", log=log)
+    return EmbeddedServerError(f"the embedded server ended with status {status} before it was ready", log=log)
 
 
 def _tail(log: IO[bytes]) -> str:

@@ -6,7 +6,7 @@
     ├── ScriptError                     a script file cannot be read or written: path, line, problems
     ├── VideoError                      a payload cannot be used
     │   └── DigestMismatch              its SHA-256 is not what the server measured
-    ├── ServerStartError                the embedded server did not come up: log
+    ├── EmbeddedServerError             the embedded server did not come up, or died: log
     ├── TransportError                  no answer, or not all of it
     │   ├── ConnectionFailed            nothing answers at the address
     │   ├── ConnectionLost              the connection broke before the answer was complete
@@ -91,8 +91,8 @@ class DigestMismatch(VideoError):
     """The video's SHA-256 is not the one the server measured: it was damaged on the way."""
 
 
-class ServerStartError(LongtakeError):
-    """The embedded server did not come up. ``log``: the end of what it wrote."""
+class EmbeddedServerError(LongtakeError):
+    """The embedded server did not come up, or died. ``log``: the end of what it wrote."""
 
     def __init__(self, message: str, *, log: str = "") -> None:
         super().__init__(message)

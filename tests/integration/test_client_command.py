@@ -225,6 +225,18 @@ def test_a_killed_command_takes_its_server_along(command: Command) -> None:
     wait_until(lambda: "pid" not in command.left_running())
 
 
+def test_a_started_server_that_dies_in_the_middle_is_reported_with_its_log(command: Command) -> None:
+    """Not as a connection that broke: the user has no other server to look at."""
+    with command.start("render", "film.toml", mode="stuck") as process:
+        command.wait_for("stuck")
+        os.kill(int((command.notes / "pid").read_text()), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the embedded server died (status -9)" in err
+    assert "Traceback" not in err
+    assert command.left_running() == []
+
+
 @pytest.fixture
 def running(command: Command) -> Iterator[str]:
     """The address of a server that is not the command's own, with one stuck chain."""

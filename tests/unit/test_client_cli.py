@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import longtake.cli as cli
 from longtake import embedded, wire
 from longtake.display import ChainBars, Phases
-from longtake.errors import ServerStartError
+from longtake.errors import EmbeddedServerError
 from longtake.retry import Retries
 from longtake.streams import Completion
 from wire_server import PROGRESS, complete
@@ -213,12 +213,12 @@ def test_a_server_that_closes_its_output_is_not_waited_for(tmp_path: Path, monke
     monkeypatch.setattr(embedded, "STOP_TIMEOUT", 0.2)
     body = "os.close(1)\ntime.sleep(60)\n"
     server = embedded.embedded_server(tmp_path, command=fake_server(tmp_path, body))
-    with pytest.raises(ServerStartError, match="closed its output"), server:
+    with pytest.raises(EmbeddedServerError, match="closed its output"), server:
         pass
 
 
 def test_a_server_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is started."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ServerStartError, match=r"longtake\[embedded\]"), embedded.embedded_server():
+    with pytest.raises(EmbeddedServerError, match=r"longtake\[embedded\]"), embedded.embedded_server():
         pass
