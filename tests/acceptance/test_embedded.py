@@ -1,0 +1,188 @@
+"""The embedded server from its start to its end, with models that need no checkpoint."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from longtake_facade.embedded import EmbeddedTriton, EmbeddedTritonError, embedded_triton
+
+MODEL = """
+class TritonPythonModel:
+    def execute(self, requests):
+        return []
+"""
+BROKEN_MODEL = """
+class TritonPythonModel:
+    def initialize(self, args):
+        raise RuntimeError("this model is broken on purpose")
+"""
+CONFIG = """
+backend: "python"
+max_batch_size: 0
+output [ { name: "x" data_type: TYPE_INT32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_AUTO count: 1 } ]
+"""
+
+Repository = Callable[..., Path]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """Writes a model repository of the given models and their code."""
+
+    def write(**models: str) -> Path:
+        for name, code in models.items():
+            folder = tmp_path / "repository" / name
+            (folder / "1").mkdir(parents=True)
+            (folder / "1" / "model.py").write_text(code)
+            (folder / "config.pbtxt").write_text(CONFIG)
+        return tmp_path / "repository"
+
+    return write
+
+
+def processes_of(server: EmbeddedTriton) -> list[psutil.Process]:
+    process = psutil.Process(server.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def shared_memory() -> set[str]:
+    return {file.name for file in Path("/dev/shm").glob("longtake-*")}
+
+
+async def test_a_server_runs_while_its_context_is_open_and_leaves_nothing(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """It is ready, on the loopback address alone, with the instances asked for; afterwards nothing of it is left."""
+    models = repository(one=MODEL, denoiser=MODEL)
+    before = shared_memory()
+    async with embedded_triton(
+        tmp_path / "run",
+        checkpoint="unused",
+        instances={"denoiser": 2},
+        model_repository=models,
+        models=["one", "denoiser"],
+    ) as server:
+        processes = processes_of(server)
+        connections = [each for process in processes for each in process.net_connections()]
+        listening = {each.laddr.ip.removeprefix("::ffff:") for each in connections if each.status == "LISTEN"}
+        assert listening == {"127.0.0.1"}
+        assert len([process for process in processes if "stub" in process.name()]) == 3
+        async with aiohttp.ClientSession() as session, session.get(server.metrics_url) as answer:
+            assert answer.status == 200
+        assert "denoiser" in server.log_tail()
+    assert not [process for process in processes if process.is_running()]
+    assert shared_memory() <= before
+    assert not (tmp_path / "run" / "triton.pid").exists()
+    assert not list(models.rglob("__pycache__"))
+
+
+async def test_a_model_that_cannot_load_shows_the_end_of_the_log(repository: Repository, tmp_path: Path) -> None:
+    """The error says why, in the words of the model."""
+    models = repository(one=BROKEN_MODEL)
+    with pytest.raises(EmbeddedTritonError, match="this model is broken on purpose"):
+        async with embedded_triton(tmp_path / "run", checkpoint="unused", model_repository=models, models=["one"]):
+            pytest.fail("it is not ready")
+
+
+async def test_a_checkpoint_that_is_not_there_shows_its_name(tmp_path: Path) -> None:
+    """The models of the repository itself refuse a folder that is no checkpoint."""
+    (tmp_path / "nothing").mkdir()
+    source = Path(__file__).parents[2] / "model_repository" / "capabilities"
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "capabilities").symlink_to(source)
+    with pytest.raises(EmbeddedTritonError, match=r"is no LTX-2 diffusers folder: it has no model_index\.json"):
+        async with embedded_triton(
+            tmp_path / "run",
+            checkpoint=str(tmp_path / "nothing"),
+            model_repository=tmp_path / "repository",
+            models=["capabilities"],
+        ):
+            pytest.fail("it is not ready")
+
+
+async def test_a_model_that_never_appears_ends_in_a_timeout(repository: Repository, tmp_path: Path) -> None:
+    """A server that serves other models than expected is not taken for ready."""
+    with pytest.raises(EmbeddedTritonError, match=r"not ready after 4 s: missing\n"):
+        async with embedded_triton(
+            tmp_path / "run",
+            checkpoint="unused",
+            model_repository=repository(one=MODEL),
+            models=["one", "missing"],
+            start_timeout=4,
+        ):
+            pytest.fail("it is not ready")
+    assert not [process for process in psutil.Process().children() if process.name() == "tritonserver"]
+
+
+async def test_a_second_server_in_the_same_folder_is_refused(repository: Repository, tmp_path: Path) -> None:
+    """The folder belongs to one server, which goes on undisturbed."""
+    models = repository(one=MODEL)
+    options = {"checkpoint": "unused", "model_repository": models, "models": ["one"]}
+    async with embedded_triton(tmp_path / "run", **options) as server:
+        with pytest.raises(EmbeddedTritonError, match="another server uses the folder"):
+            async with embedded_triton(tmp_path / "run", **options):
+                pytest.fail("it was refused")
+        assert psutil.pid_exists(server.pid)
+
+
+async def test_a_server_that_dies_is_noticed(repository: Repository, tmp_path: Path) -> None:
+    """``died`` returns with the status and the log."""
+    models = repository(one=MODEL)
+    async with embedded_triton(
+        tmp_path / "run", checkpoint="unused", model_repository=models, models=["one"]
+    ) as server:
+        os.kill(server.pid, signal.SIGKILL)
+        assert "ended with status -9" in await server.died()
+
+
+PARENT = """
+import asyncio, sys
+from pathlib import Path
+from longtake_facade.embedded import embedded_triton
+
+async def main():
+    async with embedded_triton(
+        Path(sys.argv[1]), checkpoint="unused", model_repository=Path(sys.argv[2]), models=["one"]
+    ) as server:
+        print(server.pid, flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_parent_takes_its_server_along(repository: Repository, tmp_path: Path) -> None:
+    """SIGKILL of the facade ends the server, and the folder can be used again at once, its memory cleaned."""
+    models = repository(one=MODEL)
+    before = shared_memory()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PARENT, str(tmp_path / "run"), str(models)), stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    orphan = psutil.Process(int(await process.stdout.readline()))
+    process.kill()
+    await process.communicate()
+    async with embedded_triton(tmp_path / "run", checkpoint="unused", model_repository=models, models=["one"]):
+        assert not orphan.is_running()
+    assert shared_memory() <= before
+
+
+async def test_a_pid_that_is_another_process_by_now_is_left_alone(repository: Repository, tmp_path: Path) -> None:
+    """Only a process with the recorded start time is ended: a pid file may outlive its process and its number."""
+    bystander = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "triton.pid").write_text(f'{{"pid": {bystander.pid}, "started": 1.5}}')
+    options = {"checkpoint": "unused", "model_repository": repository(one=MODEL), "models": ["one"]}
+    async with embedded_triton(tmp_path / "run", **options):
+        assert bystander.returncode is None
+    bystander.kill()
+    await bystander.wait()
