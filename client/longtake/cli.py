@@ -352,13 +352,13 @@ def _cancel(client: Longtake, chain_id: str | None, watch: str | None) -> None:
     if chain_id is None:
         return
     _say(f"cancelling chain {chain_id}")
-    hint = f"; to watch it: curl -N {watch.format(chain_id)}" if watch else ""
+    hint = f"; its finished stages are kept; to watch it: curl -N {watch.format(chain_id)}" if watch else ""
     try:
         client.cancel(chain_id)
     except LongtakeError as error:
-        _say(f"chain {chain_id} could not be cancelled: {error}{hint}")
+        _say(f"chain {chain_id} could not be cancelled: {error}")
     else:
-        _say(f"chain {chain_id} is being cancelled, its finished stages are kept{hint}")
+        _say(f"chain {chain_id} is being cancelled{hint}")
 
 
 def _save(video: VideoData, target: Path, gif: Path | None, thumbnail: Path | None) -> dict[str, str]:

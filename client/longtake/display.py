@@ -55,7 +55,10 @@ class Phases:
 
 
 class ChainBars:
-    """Stacked bars: the chain, every stage being denoised, the encoder. Shown on ``console`` inside ``with``."""
+    """Stacked bars: the chain, every stage being denoised, the encoder.
+
+    Shown on ``console`` inside ``with``, if it is a terminal.
+    """
 
     def __init__(self, console: Console, *, shown: bool = True) -> None:
         columns = (
@@ -65,7 +68,7 @@ class ChainBars:
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
         )
-        self._progress = Progress(*columns, console=console, transient=not console.is_terminal, disable=not shown)
+        self._progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
         self._chain: TaskID | None = None
         self._encoder: TaskID | None = None
         self._running: dict[int, TaskID] = {}

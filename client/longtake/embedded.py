@@ -26,6 +26,8 @@ STARTUP_TIMEOUT: Final = 600.0
 """Seconds: a large checkpoint takes minutes to load."""
 STOP_TIMEOUT: Final = 20.0
 """Seconds between SIGTERM and SIGKILL."""
+STOP_TIMEOUT_UNREADY: Final = 3.0
+"""The same for a server that has not begun to serve: it has nothing to put in order."""
 
 _READY: Final = re.compile(r"^longtake ready on (?P<url>http://\S+)\s*$")
 _NO_MODULE: Final = re.compile(r"No module named '?([\w.]+)'?")
@@ -60,16 +62,19 @@ def embedded_server(
         log = stack.enter_context(tempfile.TemporaryFile())
         arguments = [*(command or _installed_command()), "--port", "0", "--data", str(data)]
         process = _start(arguments, log)
+        grace = STOP_TIMEOUT_UNREADY
         try:
-            yield _await_ready(process, log, startup_timeout, on_output)
+            url = _await_ready(process, log, startup_timeout, on_output)
+            grace = STOP_TIMEOUT
+            yield url
         except TransportError as error:
-            if process.poll() is None:
+            if not _ended(process):
                 raise
             raise EmbeddedServerError(
                 f"the embedded server died (status {process.returncode})", log=_tail(log)
             ) from error
         finally:
-            _stop(process)
+            _stop(process, grace)
 
 
 def _installed_command() -> list[str]:
@@ -146,18 +151,25 @@ def _ended_early(process: subprocess.Popen[str], log: str) -> EmbeddedServerErro
     return EmbeddedServerError(f"the embedded server ended with status {status} before it was ready", log=log)
 
 
+def _ended(process: subprocess.Popen[str]) -> bool:
+    """Whether it is gone; its connections break a moment before that can be told."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1.0)
+    return process.returncode is not None
+
+
 def _tail(log: IO[bytes]) -> str:
     end = log.seek(0, os.SEEK_END)
     log.seek(max(0, end - _LOG_TAIL))
     return log.read().decode("utf-8", errors="replace").strip()
 
 
-def _stop(process: subprocess.Popen[str]) -> None:
+def _stop(process: subprocess.Popen[str], grace: float) -> None:
     """End the server, then whatever is left of its session."""
     try:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=STOP_TIMEOUT)
+            process.wait(timeout=grace)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
