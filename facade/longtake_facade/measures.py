@@ -34,6 +34,10 @@ class Measures:
     preview_at: tuple[int, ...]
     previews: Pixels
 
+    def colours(self) -> list[Pixels]:
+        """Copies of the preview's size that show what colours the piece has; both its ends are among them."""
+        return [*self.previews, *(reduced(frame, PREVIEW_PIXELS) for frame in self.joints)]
+
     def save(self, folder: Path) -> None:
         """Write ``measures.npz``."""
         np.savez(

@@ -128,8 +128,8 @@ def _unobserved(_done: int, _total: int) -> None:
 class StageWriter:
     """Takes a clip's frames as they come and writes the stage's artifacts into ``folder``.
 
-    ``folder`` exists and is empty; the caller renames it into the store when :meth:`finish` has returned. One thread
-    does the work, one chunk at a time; meanwhile :meth:`push` of the next one waits. All methods belong to one event loop.
+    ``folder`` exists and is empty; the caller renames it into the store when :meth:`finish` has returned. One
+    thread does the work, a chunk at a time; meanwhile :meth:`push` of the next waits. All methods belong to one loop.
     """
 
     def __init__(self, folder: Path, stage: StagePlan, spec: VideoSpec) -> None:

@@ -165,7 +165,7 @@ def _make(
 ) -> encode.Remuxed:
     if spec.format == "mp4":
         return encode.remux([piece.path for piece in pieces], sound, spec.fps, out, progress)
-    scenes = [encode.Scene(piece.path, piece.measures.frames, list(piece.measures.previews)) for piece in pieces]
+    scenes = [encode.Scene(piece.path, piece.measures.frames, piece.measures.colours()) for piece in pieces]
     return encode.encode_animation(scenes, spec, out, progress)
 
 

@@ -50,9 +50,13 @@ def test_grey_stays_grey_in_a_fade_of_planes() -> None:
 
 
 @settings(deadline=None)
-@given(arrays(np.uint8, (24, 16, 1)))
-def test_colours_agree_with_ffmpegs_scaler(frame: np.ndarray) -> None:
-    """BT.709 limited range to RGB is within 2 of swscale's, for any planes."""
+@given(
+    arrays(np.uint8, (16, 16, 1), elements=st.integers(16, 235)),
+    arrays(np.uint8, (8, 16, 1), elements=st.integers(16, 240)),
+)
+def test_colours_agree_with_ffmpegs_scaler(luma: np.ndarray, chroma: np.ndarray) -> None:
+    """BT.709 limited range to RGB is within 2 of swscale's, for any planes within that range."""
+    frame = np.concatenate([luma, chroma])
     picture = av.VideoFrame.from_ndarray(frame[:, :, 0], format="yuv420p")
     theirs = picture.reformat(
         format="rgb24",
