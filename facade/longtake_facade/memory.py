@@ -22,7 +22,8 @@ class MemoryBackend:
     """Implements :class:`longtake_facade.backend.Backend`.
 
     ``step_seconds``: how long a step takes. ``calls`` counts every call that a real server would have got, ``steps``
-    and ``renders`` what the denoiser's metrics count. ``failures``: error to raise for a prompt, when it is denoised.
+    and ``renders`` what the denoiser's metrics count, ``most`` how many clips were denoised side by side at most.
+    ``failures``: error to raise for a prompt, when it is denoised. ``jobs``: what was denoised, in order.
     """
 
     def __init__(self, capabilities: Capabilities, instances: int = 1, step_seconds: float = 0.0) -> None:
@@ -33,28 +34,37 @@ class MemoryBackend:
         self.calls = 0
         self.steps = 0
         self.renders = 0
+        self.most = 0
+        self.jobs: list[ClipJob] = []
+        self._denoising = 0
 
     async def encode_prompt(self, prompt: str, negative_prompt: str) -> bytes:
         """The prompts themselves."""
         self.calls += 1
-        return msgspec.json.encode([prompt, negative_prompt])
+        return context_of(prompt, negative_prompt)
 
     async def denoise(self, job: ClipJob, context: bytes) -> AsyncGenerator[Step | Latents, None]:
         """``job.steps`` steps, then latents that carry the colour of the clip."""
         self.calls += 1
-        for step in range(job.steps):
-            await asyncio.sleep(self.step_seconds)
-            self.steps += 1
-            yield Step(step + 1, job.steps)
+        self.jobs.append(job)
+        self._denoising += 1
+        self.most = max(self.most, self._denoising)
+        try:
+            for step in range(job.steps):
+                await asyncio.sleep(self.step_seconds)
+                self.steps += 1
+                yield Step(step + 1, job.steps)
+        finally:
+            self._denoising -= 1
         if job.prompt in self.failures:
             raise self.failures[job.prompt]
         self.renders += 1
-        yield Latents(hashlib.sha256(context + job.seed.to_bytes(8)).digest(), None)
+        yield Latents(latents_of(job, context), None)
 
     async def decode(self, job: ClipJob, latents: bytes) -> AsyncGenerator[Chunk | ClipEnd, None]:
         """The frames in chunks of eight; sound is one tone of the latents' pitch, on every channel."""
         self.calls += 1
-        clip = _frames(job, latents)
+        clip = clip_frames(job, latents)
         for start in range(0, len(clip), _CHUNK):
             part = clip[start : start + _CHUNK]
             yield Chunk(part if job.pixel_format == "rgb24" else _yuv420p(part))
@@ -69,8 +79,18 @@ class MemoryBackend:
         """Nothing is held."""
 
 
-def _frames(job: ClipJob, latents: bytes) -> Pixels:
-    """uint8 RGB ``[frames, height, width, 3]``."""
+def context_of(prompt: str, negative_prompt: str) -> bytes:
+    """The prompts as JSON."""
+    return msgspec.json.encode([prompt, negative_prompt])
+
+
+def latents_of(job: ClipJob, context: bytes) -> bytes:
+    """Thirty-two bytes that follow the prompts and the seed."""
+    return hashlib.sha256(context + job.seed.to_bytes(8)).digest()
+
+
+def clip_frames(job: ClipJob, latents: bytes) -> Pixels:
+    """The clip, uint8 RGB ``[frames, height, width, 3]``; tests compute from it what a video has to contain."""
     clip: Pixels = np.empty((job.frames, job.height, job.width, 3), np.uint8)
     ramp = np.arange(job.width)[None, :, None]
     for i in range(job.frames):
