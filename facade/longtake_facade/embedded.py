@@ -62,6 +62,8 @@ class EmbeddedTriton:
     metrics_url: str
     log_path: Path
     pid: int
+    shared_memory_prefix: str
+    """How the names of the server's regions in ``/dev/shm`` begin; they grow, and are gone with the server."""
     _process: asyncio.subprocess.Process
 
     async def died(self) -> str:
@@ -159,6 +161,7 @@ async def embedded_triton(
             metrics_url=f"http://{_LOOPBACK}:{ports.metrics}/metrics",
             log_path=place.log,
             pid=process.pid,
+            shared_memory_prefix=place.shm_prefix,
             _process=process,
         )
         try:
@@ -357,6 +360,7 @@ async def _launch(place: _Folder, ports: _Ports, environment: dict[str, str]) ->
 
 
 async def _until_ready(server: EmbeddedTriton, models: Collection[str], start_timeout: float) -> None:
+    missing = list(models)
     try:
         async with asyncio.timeout(start_timeout), aiohttp.ClientSession() as session:
             while missing := await _missing(session, server, models):
@@ -383,13 +387,15 @@ async def _missing(session: aiohttp.ClientSession, server: EmbeddedTriton, model
 
 
 async def _stop(process: asyncio.subprocess.Process, stop_timeout: float) -> None:
-    """Ask the server to stop, then kill what is left of its group."""
-    if process.returncode is None:
-        process.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(stop_timeout):
-                await process.wait()
-    _kill_group(process.pid)
+    """Ask the server to stop, then kill what is left of its group, also where the wait itself is cancelled."""
+    try:
+        if process.returncode is None:
+            process.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(stop_timeout):
+                    await process.wait()
+    finally:
+        _kill_group(process.pid)
     await process.wait()
 
 

@@ -118,6 +118,7 @@ class Denoiser:
             raise CancelledError
 
         def after_step(_pipeline: Any, index: int, _time: torch.Tensor, _tensors: dict[str, Any]) -> dict[str, Any]:
+            self._placement.finish()  # else a step would be reported, and a cancellation asked for, too early
             step_done(index + 1, spec.steps)
             if is_cancelled():
                 raise CancelledError

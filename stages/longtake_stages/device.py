@@ -20,6 +20,11 @@ class Placement:
         """GPU ordinal, -1 on the CPU."""
         return -1 if self.device.type == "cpu" else int(self.device.index)
 
+    def finish(self) -> None:
+        """Wait until what was asked of the device is computed: Python runs ahead of a GPU."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
 
 def place(kind: str, device_id: int, dtype: str = "") -> Placement:
     """The placement of an instance of Triton's ``kind`` (``GPU``, ``CPU``, …) on ``device_id``.

@@ -87,8 +87,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError("dtype must be bfloat16 or float32")
 
 
-# Size and steps: the model card and the diffusers example of LTX-2 (40 steps, guidance 4.0, 24 frames per second).
-# Tiles of 65 frames with 24 blended are those of Lightricks' own decoder (64 and 24).
+# 40 steps, guidance 4.0 and 24 frames per second are the defaults of Lightricks' ltx-pipelines as LTX-2 came out.
+# Tiles of 65 frames with 24 blended follow its decoder (64 and 24).
 BUILT_IN: Final = {
     "Lightricks/LTX-2": Profile(
         name="ltx-2-19b",

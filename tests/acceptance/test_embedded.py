@@ -54,8 +54,8 @@ def processes_of(server: EmbeddedTriton) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def shared_memory() -> set[str]:
-    return {file.name for file in Path("/dev/shm").glob("longtake-*")}
+def shared_memory(server: EmbeddedTriton) -> list[Path]:
+    return list(Path("/dev/shm").glob(f"{server.shared_memory_prefix}*"))
 
 
 async def test_a_server_runs_while_its_context_is_open_and_leaves_nothing(
@@ -63,7 +63,6 @@ async def test_a_server_runs_while_its_context_is_open_and_leaves_nothing(
 ) -> None:
     """It is ready, on the loopback address alone, with the instances asked for; afterwards nothing of it is left."""
     models = repository(one=MODEL, denoiser=MODEL)
-    before = shared_memory()
     async with embedded_triton(
         tmp_path / "run",
         checkpoint="unused",
@@ -79,8 +78,9 @@ async def test_a_server_runs_while_its_context_is_open_and_leaves_nothing(
         async with aiohttp.ClientSession() as session, session.get(server.metrics_url) as answer:
             assert answer.status == 200
         assert "denoiser" in server.log_tail()
+        assert shared_memory(server)
     assert not [process for process in processes if process.is_running()]
-    assert shared_memory() <= before
+    assert not shared_memory(server)
     assert not (tmp_path / "run" / "triton.pid").exists()
     assert not list(models.rglob("__pycache__"))
 
@@ -163,7 +163,6 @@ asyncio.run(main())
 async def test_a_killed_parent_takes_its_server_along(repository: Repository, tmp_path: Path) -> None:
     """SIGKILL of the facade ends the server, and the folder can be used again at once, its memory cleaned."""
     models = repository(one=MODEL)
-    before = shared_memory()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PARENT, str(tmp_path / "run"), str(models)), stdout=subprocess.PIPE
     )
@@ -171,9 +170,12 @@ async def test_a_killed_parent_takes_its_server_along(repository: Repository, tm
     orphan = psutil.Process(int(await process.stdout.readline()))
     process.kill()
     await process.communicate()
-    async with embedded_triton(tmp_path / "run", checkpoint="unused", model_repository=models, models=["one"]):
+    async with embedded_triton(
+        tmp_path / "run", checkpoint="unused", model_repository=models, models=["one"]
+    ) as server:
         assert not orphan.is_running()
-    assert shared_memory() <= before
+        assert len(shared_memory(server)) == 1
+    assert not shared_memory(server)
 
 
 async def test_a_pid_that_is_another_process_by_now_is_left_alone(repository: Repository, tmp_path: Path) -> None:
