@@ -38,7 +38,7 @@ def to_planes(rgb: Pixels) -> Pixels:
 def tone(seed: int, samples: int, rate: int, channels: int = 2) -> Waveform:
     """A sine of its own pitch."""
     angle = np.arange(samples, dtype=np.float64)[:, None] / rate * 2 * np.pi * (220 + 55 * seed)
-    return (np.sin(angle) / 2).astype(np.float32).repeat(channels, axis=1)
+    return np.asarray(np.sin(angle) / 2, np.float32).repeat(channels, axis=1)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Measures:
             EncodeError: it is missing or damaged.
         """
         try:
-            with np.load(folder / MEASURES, allow_pickle=False) as stored:
+            with (folder / MEASURES).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return cls(
                     frames=int(stored["frames"]),
                     inner_jump=float(stored["inner_jump"]),

@@ -95,7 +95,8 @@ class _StageFiles:
             writer.close()
         if stage.body:
             sound = self._sound(waveform, end.sample_rate)
-            encode.remux([self._raw_piece], sound, self._spec.fps, self._folder / STAGE_VIDEO, _unobserved)
+            piece = encode.Piece(self._raw_piece, len(stage.body))
+            encode.remux([piece], sound, self._spec.fps, self._folder / STAGE_VIDEO, _unobserved)
             self._raw_piece.unlink()
 
     def _checked(self, end: ClipEnd) -> Waveform | None:
@@ -172,6 +173,7 @@ class StageWriter:
         self._stopped.set()
         self._work.put(None)
         await self._done.wait()
+        self._thread.join()  # it has nothing left to do
 
     def _raise_failure(self) -> None:
         if self._failure:
@@ -179,7 +181,8 @@ class StageWriter:
 
     def _run(self) -> None:
         try:
-            self._write()
+            with encode.encoding(f"stage {self._stage.index}"):
+                self._write()
         except EncodeError as error:
             self._failure = error
         except Exception as error:

@@ -163,10 +163,10 @@ def _make(
     out: Path,
     progress: Callable[[int, int], None],
 ) -> encode.Remuxed:
+    files = [encode.Piece(piece.path, piece.measures.frames, piece.measures.colours()) for piece in pieces]
     if spec.format == "mp4":
-        return encode.remux([piece.path for piece in pieces], sound, spec.fps, out, progress)
-    scenes = [encode.Scene(piece.path, piece.measures.frames, piece.measures.colours()) for piece in pieces]
-    return encode.encode_animation(scenes, spec, out, progress)
+        return encode.remux(files, sound, spec.fps, out, progress)
+    return encode.encode_animation(files, spec, out, progress)
 
 
 def _sound(plan: Plan, stages: Sequence[Path], measures: Sequence[Measures], spec: VideoSpec) -> encode.Sound | None:

@@ -4,12 +4,13 @@ Everything here blocks and belongs into a worker thread; PyAV lets go of the GIL
 FFmpeg's own log stays silent, as PyAV leaves it.
 """
 
-from longtake_facade.encode.animated import Scene, encode_animation
+from longtake_facade.encode.animated import encode_animation
 from longtake_facade.encode.mux import Remuxed, Sound, check_audio, remux
 from longtake_facade.encode.video import (
     FrameWriter,
     H264Writer,
     LosslessWriter,
+    Piece,
     encoding,
     first_frame,
     piece_writer,
@@ -20,8 +21,8 @@ __all__ = [
     "FrameWriter",
     "H264Writer",
     "LosslessWriter",
+    "Piece",
     "Remuxed",
-    "Scene",
     "Sound",
     "check_audio",
     "encode_animation",

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -17,7 +16,7 @@ from longtake_facade.animation import WebpFile, delays
 from longtake_facade.artifacts import EncodeError, VideoSpec
 from longtake_facade.backend import Pixels
 from longtake_facade.encode.mux import Remuxed
-from longtake_facade.encode.video import ContainerWriter, FrameWriter, encoding, rgb_frames
+from longtake_facade.encode.video import ContainerWriter, FrameWriter, Piece, encoding, rgb_frames
 
 GIF_UNITS: Final = 100  # a GIF counts time in hundredths of a second
 WEBP_UNITS: Final = 1000
@@ -26,17 +25,8 @@ WEBP_QUALITY: Final = "80"
 GIF_DITHER: Final = "dither=bayer:bayer_scale=3:diff_mode=rectangle"
 
 
-@dataclass(frozen=True)
-class Scene:
-    """A lossless piece of ``frames`` frames, and small RGB copies of some of them that show its colours."""
-
-    path: Path
-    frames: int
-    samples: Sequence[Pixels]
-
-
 def encode_animation(
-    scenes: Sequence[Scene], spec: VideoSpec, out: Path, progress: Callable[[int, int], None]
+    pieces: Sequence[Piece], spec: VideoSpec, out: Path, progress: Callable[[int, int], None]
 ) -> Remuxed:
     """Encode the frames of lossless pieces as one gif, apng or webp that loops for ever; every frame is kept.
 
@@ -45,28 +35,35 @@ def encode_animation(
     Raises:
         EncodeError: a piece is missing or damaged.
     """
-    total = sum(scene.frames for scene in scenes)
+    total = sum(piece.frames for piece in pieces)
+    writer = _writer(out, spec, pieces, total)
     done = 0
-    writer = _writer(out, spec, scenes, total)
     try:
-        for scene in scenes:
-            for frame in rgb_frames(scene.path):
-                if frame.shape != spec.frame_shape:
-                    raise EncodeError(f"{scene.path.name} holds frames of another size")
-                writer.write(frame)
-                done += 1
-                progress(done, total)
-        if done != total:
-            raise EncodeError(f"{done} frames are left of {total}")
+        for done, frame in enumerate(_whole(pieces, spec), 1):
+            writer.write(frame)
+            progress(done, total)
         writer.close()
     finally:
         writer.abort()
     return Remuxed(done, spec.width, spec.height, 0)
 
 
-def _writer(out: Path, spec: VideoSpec, scenes: Sequence[Scene], total: int) -> FrameWriter:
+def _whole(pieces: Sequence[Piece], spec: VideoSpec) -> Iterator[Pixels]:
+    """The frames of all pieces, checked to be as many and as large as they should."""
+    for piece in pieces:
+        count = 0
+        for frame in rgb_frames(piece.path):
+            count += 1
+            if frame.shape != spec.frame_shape:
+                raise EncodeError(f"{piece.path.name} holds frames of another size")
+            if count <= piece.frames:
+                yield frame
+        piece.check(count)
+
+
+def _writer(out: Path, spec: VideoSpec, pieces: Sequence[Piece], total: int) -> FrameWriter:
     if spec.format == "gif":
-        return GifWriter(out, spec, scenes, total)
+        return GifWriter(out, spec, pieces, total)
     if spec.format == "webp":
         return WebpWriter(out, spec, total)
     return ApngWriter(out, spec)
@@ -88,17 +85,17 @@ class ApngWriter(ContainerWriter):
 
 
 class GifWriter:
-    """RGB frames to a GIF, every scene with 255 colours of its own.
+    """RGB frames to a GIF, every piece with 255 colours of its own.
 
     Delays are whole hundredths of a second that add up to the video's length. Above 50 frames per second many players
     slow such short delays down; above 100 the format cannot show every frame in time, and each gets one hundredth.
     """
 
-    def __init__(self, path: Path, spec: VideoSpec, scenes: Sequence[Scene], total: int) -> None:
+    def __init__(self, path: Path, spec: VideoSpec, pieces: Sequence[Piece], total: int) -> None:
         self._name = path.name
         self._spec = spec
         self._delays = iter(delays(total, spec.fps, GIF_UNITS))
-        self._scenes = iter(scenes)
+        self._pieces = iter(pieces)
         self._left = 0
         self._time = 0
         self._colours: _Colours | None = None
@@ -112,17 +109,17 @@ class GifWriter:
         """Add the next frame."""
         with encoding(self._name):
             if self._colours is None or not self._left:
-                self._finish_scene()
-                scene = next(self._scenes)
-                self._left = scene.frames
-                self._colours = _Colours(self._spec, scene.samples)
+                self._finish_piece()
+                piece = next(self._pieces)
+                self._left = piece.frames
+                self._colours = _Colours(self._spec, piece.colours)
             self._left -= 1
             self._mux(self._colours.reduce(frame))
 
     def close(self) -> None:
         """Encode what is pending and finish the file."""
         with encoding(self._name):
-            self._finish_scene()
+            self._finish_piece()
             self._container.mux(self._stream.encode(None))
             self._container.close()
 
@@ -131,7 +128,7 @@ class GifWriter:
         with suppress(av.FFmpegError, OSError):
             self._container.close()
 
-    def _finish_scene(self) -> None:
+    def _finish_piece(self) -> None:
         if self._colours:
             self._mux(self._colours.rest())
 
@@ -144,7 +141,7 @@ class GifWriter:
 
 
 class _Colours:
-    """Reduces the frames of one scene to its palette, by FFmpeg's palettegen and paletteuse."""
+    """Reduces the frames of one piece to its palette, by FFmpeg's palettegen and paletteuse."""
 
     def __init__(self, spec: VideoSpec, samples: Sequence[Pixels]) -> None:
         self._graph = Graph()

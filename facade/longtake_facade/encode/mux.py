@@ -17,13 +17,13 @@ from av.video.stream import VideoStream
 
 from longtake_facade.artifacts import EncodeError
 from longtake_facade.backend import Waveform
-from longtake_facade.encode.video import encoding, reading
+from longtake_facade.encode.video import Piece, encoding, reading
 
 AAC_BITS_PER_CHANNEL: Final = 96_000
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Scanned:
     """What must be known of a piece before its packets are copied."""
 
     path: Path
@@ -33,14 +33,16 @@ class _Piece:
     size: tuple[int, int]
 
 
-def _scan(path: Path, fps: int) -> _Piece:
+def _scan(piece: Piece, fps: int) -> _Scanned:
+    path = piece.path
     with reading(path) as (container, stream):
         frames = [index for index, _ in _indexed(container, stream, fps)]
         context = stream.codec_context
-        piece = _Piece(path, frames, context.extradata, (context.width, context.height))
+        scanned = _Scanned(path, frames, context.extradata, (context.width, context.height))
+    piece.check(len(frames))
     if sorted(frames) != list(range(len(frames))):
         raise EncodeError(f"{path.name} is damaged: its frames are not whole")
-    return piece
+    return scanned
 
 
 def _indexed(
@@ -48,8 +50,8 @@ def _indexed(
 ) -> Iterator[tuple[int, "av.Packet[VideoStream]"]]:
     for packet in container.demux(stream):
         if packet.size:
-            if packet.pts is None or stream.time_base is None:
-                raise EncodeError("a packet without a time")
+            if packet.pts is None or packet.is_corrupt or stream.time_base is None:
+                raise EncodeError(f"{Path(container.name).name} is damaged")
             yield round(packet.pts * stream.time_base * fps), packet
 
 
@@ -73,7 +75,7 @@ class Remuxed:
 
 
 def remux(
-    pieces: Sequence[Path], sound: Sound | None, fps: int, out: Path, progress: Callable[[int, int], None]
+    pieces: Sequence[Piece], sound: Sound | None, fps: int, out: Path, progress: Callable[[int, int], None]
 ) -> Remuxed:
     """Concatenate H.264 pieces by their packets into ``out`` (mp4, faststart), with the sound encoded as AAC beside.
 
@@ -83,14 +85,14 @@ def remux(
     Raises:
         EncodeError: a piece is damaged, or was encoded with other parameters; AAC does not take the sound's rate.
     """
-    scanned = [_scan(path, fps) for path in pieces]
+    scanned = [_scan(piece, fps) for piece in pieces]
     _same_parameters(scanned)
     total = sum(len(piece.frames) for piece in scanned)
     delay = _delay(scanned)
     timescale = lcm(fps, sound.rate) if sound else fps
     options = {"movflags": "+faststart", "movie_timescale": str(timescale)}
     with encoding(out.name), av.open(str(out), "w", format="mp4", options=options) as container, ExitStack() as stack:
-        _, template = stack.enter_context(reading(pieces[0]))
+        _, template = stack.enter_context(reading(pieces[0].path))
         video = container.add_stream_from_template(template)
         video.time_base = Fraction(1, fps)
         track = _AacTrack(container, sound) if sound else None
@@ -106,17 +108,17 @@ def remux(
     return Remuxed(total, width, height, track.samples if track else 0)
 
 
-def _same_parameters(pieces: Sequence[_Piece]) -> None:
+def _same_parameters(pieces: Sequence[_Scanned]) -> None:
     for piece in pieces:
         if piece.extradata != pieces[0].extradata or piece.size != pieces[0].size:
             raise EncodeError(f"{piece.path.name} was encoded with other parameters than the rest of the video")
 
 
-def _delay(pieces: Sequence[_Piece]) -> int:
+def _delay(pieces: Sequence[_Scanned]) -> int:
     return max((k - index for piece in pieces for k, index in enumerate(piece.frames)), default=0)
 
 
-def _timed_packets(pieces: Sequence[_Piece], fps: int, delay: int) -> Iterator["av.Packet[VideoStream]"]:
+def _timed_packets(pieces: Sequence[_Scanned], fps: int, delay: int) -> Iterator["av.Packet[VideoStream]"]:
     offset = 0
     for piece in pieces:
         with reading(piece.path) as (container, stream):

@@ -4,8 +4,9 @@ Pieces of an mp4 are encoded with the very same x264 parameters, each a closed s
 key frame, so that their packets under one common header are the video (:func:`longtake_facade.encode.mux.remux`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -137,6 +138,25 @@ def _steady_code() -> dict[str, str]:
 def piece_writer(path: Path, spec: VideoSpec) -> FrameWriter:
     """The writer of what the video of this spec is made of: H.264, or lossless RGB."""
     return H264Writer(path, spec) if spec.format == "mp4" else LosslessWriter(path, spec)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file with a part of the video, and how many frames it should hold."""
+
+    path: Path
+    frames: int
+    colours: Sequence[Pixels] = ()
+    """Small RGB copies of some of its frames, of one size; at least one where the video is a gif."""
+
+    def check(self, frames: int) -> None:
+        """Compare with what the file turned out to hold.
+
+        Raises:
+            EncodeError: it has more frames, or fewer.
+        """
+        if frames != self.frames:
+            raise EncodeError(f"{self.path.name} holds {frames} frames instead of {self.frames}")
 
 
 @contextmanager
