@@ -40,7 +40,7 @@ from longtake.errors import (
 from longtake.script import load
 from longtake.streams import Completion
 from longtake.video import SUFFIXES, VideoData, check_suffix
-from longtake.wire import MAX_U64, ChainRequest
+from longtake.wire import MAX_U64, ChainRequest, Problem
 
 OK: Final = 0
 FAILED: Final = 1
@@ -144,11 +144,11 @@ def validate(script: ScriptFile, server: Server = None, as_json: AsJson = False)
         if as_json:
             _print_json(msgspec.to_builtins(found))
             return
-        print(f"{script}: {len(found.script.stage)} stages, {found.total_frames} frames, {found.seconds:g} s")
+        print(f"{script}: {len(found.script.stage)} stages, {found.total_frames} frames, {found.seconds:.2f} s")
         for take in found.takes:
             print("  take: stages " + ", ".join(map(str, take)))
         for problem in found.warnings:
-            print(f"  warning: {problem.path}: {problem.message}")
+            print(f"  warning: {_at(problem)}")
 
 
 @app.command()
@@ -177,8 +177,11 @@ def limits(
 def main() -> None:
     """The entry point of the command."""
     signal.signal(signal.SIGTERM, _interrupt)
-    _add_commands(sys.argv[1:])
-    app()
+    try:
+        _add_commands(sys.argv[1:])
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -214,6 +217,9 @@ def _reported(as_json: bool) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _fail("interrupted", {}, INTERRUPTED, as_json)
+    except BrokenPipeError:
+        # Whoever read our output has gone; typer ends quietly.
+        raise
     except BadInput as error:
         _fail(str(error), {}, BAD_INPUT, as_json)
     except LongtakeError as error:
@@ -232,12 +238,17 @@ def _fail(message: str, details: dict[str, Any], status: int, as_json: bool) -> 
 
 def _in_words(error: LongtakeError) -> str:
     problems = error.problems if isinstance(error, ScriptError | ServerError) else ()
-    lines = [f"{p.path}: {p.message}" if p.path else p.message for p in problems] or [str(error)]
+    lines = [_at(problem) for problem in problems] or [str(error)]
     if isinstance(error, EmbeddedServerError) and error.log:
         lines += ["", error.log]
     if isinstance(error, ChainError) and error.failed_stage_idx is not None:
         lines.append(f"stage {error.failed_stage_idx} failed: {error.stage_error or 'no reason given'}")
     return "\n".join(lines)
+
+
+def _at(problem: Problem) -> str:
+    named = problem.message.startswith(problem.path)
+    return problem.message if named else f"{problem.path}: {problem.message}"
 
 
 def _details(error: LongtakeError) -> dict[str, Any]:

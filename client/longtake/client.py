@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class AsyncLongtake:
-    """A client of one server, for asyncio and trio; to be used as ``async with``, or closed with :meth:`aclose`.
+    """A client of one server, for asyncio; to be used as ``async with``, or closed with :meth:`aclose`.
 
     Args:
         base_url: like ``http://127.0.0.1:8080``; a path in it is kept.

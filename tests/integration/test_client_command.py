@@ -17,7 +17,7 @@ TESTS = Path(__file__).parents[1]
 
 # A stand-in for the server's package, found before the installed one: it speaks the wire and keeps its contract.
 FAKE_SERVER = """
-import asyncio, os, signal, subprocess, sys, time
+import asyncio, os, subprocess, sys, time
 from pathlib import Path
 mode = os.environ.get("FAKE_MODE", "")
 assert sys.argv[1:4] == ["serve", "--port", "0"] and sys.argv[4] == "--data", sys.argv
@@ -27,8 +27,6 @@ if mode == "dies":
     sys.exit("the model could not be loaded")
 if mode == "lacks":
     import a_module_nobody_has
-if mode == "stubborn":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
 Path(os.environ["FAKE_NOTES"]).joinpath("child").write_text(str(sleeper.pid))
 if mode == "hangs":
@@ -45,7 +43,7 @@ async def stuck(request):
 
 async def main():
     server = WireServer()
-    if mode in ("stuck", "stubborn"):
+    if mode == "stuck":
         server.then(stuck)
     runner = web.AppRunner(server.app)
     await runner.setup()
@@ -238,12 +236,18 @@ def test_a_started_server_that_dies_in_the_middle_is_reported_with_its_log(comma
 
 
 @pytest.fixture
-def running(command: Command) -> Iterator[str]:
-    """The address of a server that is not the command's own, with one stuck chain."""
+def mode() -> str:
+    """How the running server behaves: with one stuck chain."""
+    return "stuck"
+
+
+@pytest.fixture
+def running(command: Command, mode: str) -> Iterator[str]:
+    """The address of a server that is not the command's own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "longtake_facade", "serve", "--port", "0", "--data", "d"],
         cwd=command.folder,
-        env=command.environment | {"FAKE_MODE": "stuck"},
+        env=command.environment | {"FAKE_MODE": mode},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -252,6 +256,28 @@ def running(command: Command) -> Iterator[str]:
         assert process.stdout.readline() == "loading the models\n"
         yield process.stdout.readline().rpartition(" ")[2].strip()
         process.terminate()
+
+
+@pytest.mark.parametrize("mode", [""])
+def test_a_running_server_is_asked_for_its_limits_and_its_judgement(command: Command, running: str) -> None:
+    """As text for people and as JSON for programs."""
+    assert "frame grid: 8\n" in command.run("limits", "--server", running).stdout
+    assert json.loads(command.run("limits", "--server", running, "--json").stdout)["model"] == "tiny"
+    said = command.run("validate", "film.toml", "--server", running).stdout
+    assert "2 stages, 9 frames, 0.38 s\n" in said
+    assert "warning: stages[1].negative_prompt: has no effect\n" in said
+    found = json.loads(command.run("validate", "film.toml", "--server", running, "--json").stdout)
+    assert found["takes"] == [[0], [1]]
+
+
+@pytest.mark.parametrize("mode", [""])
+def test_a_reader_that_has_gone_is_no_failure_to_talk_about(command: Command, running: str) -> None:
+    """As in ``longtake limits | head -1``."""
+    with command.start("limits", "--server", running) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_an_interruption_cancels_on_a_running_server_and_says_how_to_watch(command: Command, running: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longtake import script as scripts
@@ -67,6 +67,7 @@ REQUESTS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(REQUESTS)
 def test_a_request_comes_back_from_its_toml_as_it_was(request_: ChainRequest) -> None:
     """Multi-line prompts, any character, u64 seeds and images included."""
