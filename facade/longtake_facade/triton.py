@@ -41,9 +41,12 @@ MAX_MESSAGE_BYTES: Final = 512 << 20
 CANARY_TIMEOUT: Final = 120.0
 _STATUS_METADATA: Final = {"triton_grpc_error": "true"}
 _PREFIX: Final = re.compile(rf"(?:in ensemble '[^']*', )?({'|'.join(ModelErrorCode)}): (.*)", re.DOTALL)
+# What Triton says, under INTERNAL or without a status, of a model whose process has died or that is not loaded.
+_GONE: Final = re.compile(r"Stub process .* is not healthy|Request for unknown model|Server is stopping")
 _KIND_GPU: Final = 1
 
 _FAILED_TEXT: Final = "the model failed; the server's log says why"
+_GONE_TEXT: Final = "a model is not loaded, or its process has died; the server must load it again"
 _UNAVAILABLE_TEXT: Final = "no Triton server answers, or it does not serve the model"
 
 # What a status means where the message is not a model's own. The texts of others are Triton's and may hold paths.
@@ -192,6 +195,8 @@ def error_of(code: grpc.StatusCode, message: str | None) -> BackendError:
     """The backend's error for a failed call. A model's own message, told by its prefix, comes before the status."""
     prefixed = _PREFIX.fullmatch(message or "")
     if prefixed is None:
+        if _GONE.search(message or ""):
+            return BackendUnavailable(_GONE_TEXT)
         meaning = STATUS_ERRORS[code]
         return type(meaning)(*meaning.args)
     model_code, text = ModelErrorCode(prefixed[1]), prefixed[2]

@@ -12,7 +12,12 @@ import aiohttp
 import psutil
 import pytest
 
+from tritonclient.grpc.aio import InferenceServerClient
+
+from longtake_facade.backend import BackendUnavailable
 from longtake_facade.embedded import EmbeddedTriton, EmbeddedTritonError, embedded_triton
+from longtake_facade.triton import TritonBackend
+from longtake_stages.contract import Capabilities
 
 MODEL = """
 class TritonPythonModel:
@@ -30,6 +35,24 @@ max_batch_size: 0
 output [ { name: "x" data_type: TYPE_INT32 dims: [ 1 ] } ]
 instance_group [ { kind: KIND_AUTO count: 1 } ]
 """
+
+CAPABILITIES = Capabilities(
+    model="none",
+    family="ltx2",
+    description="",
+    checkpoint_digest="",
+    width=64,
+    height=64,
+    size_multiple=32,
+    max_pixels=4096,
+    fps=24,
+    steps=1,
+    guidance=1.0,
+    frame_grid=8,
+    frames_cap=97,
+    frames_recommended=97,
+    motion_tail_frames=17,
+)
 
 Repository = Callable[..., Path]
 
@@ -188,3 +211,37 @@ async def test_a_pid_that_is_another_process_by_now_is_left_alone(repository: Re
         assert bystander.returncode is None
     bystander.kill()
     await bystander.wait()
+
+
+DYING_MODEL = """
+import os
+
+class TritonPythonModel:
+    def execute(self, requests):
+        os._exit(1)
+"""
+PROMPT_ENCODER_CONFIG = """
+backend: "python"
+max_batch_size: 0
+input [
+  { name: "prompt" data_type: TYPE_STRING dims: [ 1 ] },
+  { name: "negative_prompt" data_type: TYPE_STRING dims: [ 1 ] }
+]
+output [ { name: "context" data_type: TYPE_UINT8 dims: [ -1 ] } ]
+instance_group [ { kind: KIND_AUTO count: 1 } ]
+"""
+
+
+async def test_a_model_whose_process_dies_is_unavailable_though_the_server_is_ready(
+    repository: Repository, tmp_path: Path
+) -> None:
+    """The call during which it dies, and each one after it, says that the model must be loaded again."""
+    models = repository(prompt_encoder=DYING_MODEL)
+    (models / "prompt_encoder" / "config.pbtxt").write_text(PROMPT_ENCODER_CONFIG)
+    options = {"checkpoint": "unused", "model_repository": models, "models": ["prompt_encoder"]}
+    async with embedded_triton(tmp_path / "run", **options) as server:
+        backend = TritonBackend(InferenceServerClient(server.grpc_address), CAPABILITIES, instances=1)
+        for _ in range(2):
+            with pytest.raises(BackendUnavailable, match="its process has died"):
+                await backend.encode_prompt("a", "b")
+        await backend.close()

@@ -33,6 +33,22 @@ def test_a_server_that_is_away_or_lacks_a_model_is_unavailable(code: grpc.Status
     assert isinstance(error_of(code, None), BackendUnavailable)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Stub process 'denoiser_0_0' is not healthy.",
+        "in ensemble 'clip', Stub process 'decoder_0_1' is not healthy.",
+        "Request for unknown model: 'denoiser' has no available versions",
+    ],
+)
+@pytest.mark.parametrize("code", [grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN])
+def test_a_model_whose_process_died_or_that_is_not_loaded_is_unavailable(code: grpc.StatusCode, message: str) -> None:
+    """Triton gives these no status of their own, and does not start the process again."""
+    error = error_of(code, message)
+    assert isinstance(error, BackendUnavailable)
+    assert "denoiser" not in str(error)
+
+
 @pytest.mark.parametrize("prefix", ["", "in ensemble 'clip', "])
 @pytest.mark.parametrize(
     ("model_code", "expected"),
