@@ -11,7 +11,6 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-
 from tritonclient.grpc.aio import InferenceServerClient
 
 from longtake_facade.backend import BackendUnavailable
