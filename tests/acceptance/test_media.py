@@ -8,6 +8,7 @@ from PIL import Image
 
 from longtake.wire import Transition
 from longtake_facade.artifacts import VideoFormat
+from longtake_facade.backend import Pixels
 from longtake_facade.plan import Shot, plan
 from longtake_facade.stitch import VideoSpec, assemble
 from longtake_stages.geometry import sample_at
@@ -31,7 +32,7 @@ MIXED = [Shot(25, SMOOTH, 8), Shot(25, SMOOTH, 8), Shot(17, CUT, 8), Shot(17, FA
 LOOPING = ["gif", "apng", "webp"]
 
 
-def psnr(one: np.ndarray, other: np.ndarray) -> float:
+def psnr(one: Pixels, other: Pixels) -> float:
     """Peak signal to noise ratio in dB."""
     return float(10 * np.log10(255**2 / np.mean((one.astype(np.float64) - other) ** 2)))
 

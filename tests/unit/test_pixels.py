@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from longtake_facade.artifacts import VideoSpec
+from longtake_facade.backend import Pixels
 from longtake_facade.pixels import (
     blend,
     colour_shift,
@@ -25,7 +26,7 @@ values = arrays(np.uint8, (4, 6, 3))
 @settings(deadline=None)
 @given(values, values, st.integers(1, 32), st.data())
 def test_a_fade_is_the_formula_of_the_contract_in_whole_numbers(
-    before: np.ndarray, after: np.ndarray, n: int, data: st.DataObject
+    before: Pixels, after: Pixels, n: int, data: st.DataObject
 ) -> None:
     """Every value is ((n-i)*before + i*after) // n, for yuv420p with n//2 added, computed without overflow."""
     i = data.draw(st.integers(0, n - 1))
@@ -35,7 +36,7 @@ def test_a_fade_is_the_formula_of_the_contract_in_whole_numbers(
 
 
 @given(values, values, st.integers(1, 32))
-def test_a_fade_begins_with_the_earlier_frame_itself(before: np.ndarray, after: np.ndarray, n: int) -> None:
+def test_a_fade_begins_with_the_earlier_frame_itself(before: Pixels, after: Pixels, n: int) -> None:
     """Frame 0 of a fade is the earlier clip's frame, in both pixel formats."""
     assert np.array_equal(blend(before, after, 0, n, "rgb24"), before)
     assert np.array_equal(blend(before, after, 0, n, "yuv420p"), before)
@@ -54,7 +55,7 @@ def test_grey_stays_grey_in_a_fade_of_planes() -> None:
     arrays(np.uint8, (16, 16, 1), elements=st.integers(16, 235)),
     arrays(np.uint8, (8, 16, 1), elements=st.integers(16, 240)),
 )
-def test_colours_agree_with_ffmpegs_scaler(luma: np.ndarray, chroma: np.ndarray) -> None:
+def test_colours_agree_with_ffmpegs_scaler(luma: Pixels, chroma: Pixels) -> None:
     """BT.709 limited range to RGB is within 2 of swscale's, for any planes within that range."""
     frame = np.concatenate([luma, chroma])
     picture = av.VideoFrame.from_ndarray(frame[:, :, 0], format="yuv420p")
@@ -106,7 +107,7 @@ def test_a_small_copy_has_the_colours_of_the_frame_in_both_formats(size: tuple[i
     rgb = np.broadcast_to(np.array([200, 90, 30], np.uint8), (height, width, 3)).copy()
     planes = av.VideoFrame.from_ndarray(rgb).reformat(format="yuv420p", dst_colorspace="ITU709").to_ndarray()
     from_rgb = small_rgb(rgb, VideoSpec(width, height, 24, "gif"), 320)
-    from_planes = small_rgb(planes[:, :, None], VideoSpec(width, height, 24, "mp4"), 320)
+    from_planes = small_rgb(np.asarray(planes, np.uint8)[:, :, None], VideoSpec(width, height, 24, "mp4"), 320)
     assert from_rgb.shape == from_planes.shape
     assert (from_rgb == rgb[0, 0]).all()
     assert np.abs(from_planes.astype(int) - rgb[0, 0]).max() <= 2

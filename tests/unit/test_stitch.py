@@ -10,11 +10,11 @@ import pytest
 
 from longtake.wire import Transition
 from longtake_facade.artifacts import FADE_IN, FADE_OUT, STAGE_VIDEO, TAIL, WAVEFORM, stored_frames
-from longtake_facade.backend import ClipEnd
+from longtake_facade.backend import ClipEnd, Pixels, Waveform
 from longtake_facade.measures import MEASURES, Measures
 from longtake_facade.pixels import colour_shift, frame_jump
 from longtake_facade.plan import Plan, Shot, StagePlan, plan
-from longtake_facade.stitch import EncodeError, StageWriter, VideoSpec, assemble, encode_fade, fade_middle
+from longtake_facade.stitch import Delivery, EncodeError, StageWriter, VideoSpec, assemble, encode_fade, fade_middle
 from media import make_clip, make_video, rgb_clip, to_planes, tone, write_stage
 
 SMOOTH, CUT, FADE = Transition.SMOOTH, Transition.CUT, Transition.FADE
@@ -28,7 +28,7 @@ def lone(frames: int = 9) -> StagePlan:
     return plan([Shot(frames, SMOOTH, 8)], 9).stages[0]
 
 
-def silent(rgb: np.ndarray, tail: int = 0) -> ClipEnd:
+def silent(rgb: Pixels, tail: int = 0) -> ClipEnd:
     """The end of a clip without sound."""
     return ClipEnd(rgb[len(rgb) - tail :], None, 0)
 
@@ -49,6 +49,7 @@ async def test_a_stages_folder_holds_what_its_plan_asks_for(tmp_path: Path) -> N
     assert np.load(folders[1] / TAIL).shape == (0, 32, 64, 3)
     assert np.array_equal(np.load(folders[1] / FADE_OUT), clips[1].pixels[-5:])
     assert np.array_equal(list(stored_frames(folders[2] / FADE_IN, MP4.frame_shape)), clips[2].pixels[:5])
+    assert clips[2].waveform is not None
     assert np.array_equal(np.load(folders[2] / WAVEFORM), clips[2].waveform)
     assert encoders() == []
 
@@ -101,7 +102,7 @@ async def test_a_tail_that_is_too_short_is_refused(tmp_path: Path) -> None:
     ],
 )
 async def test_sound_that_cannot_be_encoded_is_refused(
-    tmp_path: Path, waveform: np.ndarray, rate: int, said: str
+    tmp_path: Path, waveform: Waveform, rate: int, said: str
 ) -> None:
     """Values that are no numbers, and rates and channels that AAC does not have."""
     clip = make_clip(lone(), MP4)
@@ -205,7 +206,7 @@ async def test_a_smooth_join_that_repeats_the_motion_is_no_larger_than_the_motio
     assert join.frame_jump == pytest.approx(join.inner_jump, rel=0.2)
 
 
-def finished(timing: Plan, folders: list[Path], spec: VideoSpec, out: Path):
+def finished(timing: Plan, folders: list[Path], spec: VideoSpec, out: Path) -> Delivery:
     """Assemble without sound and fades."""
     return assemble(timing, folders, {}, spec, audio=False, out=out, progress=lambda _done, _total: None)
 
