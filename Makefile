@@ -40,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	@mkdir -p out
-	@$(BIN)/python -m longtake.cli render examples/three-acts.toml -o out/three-acts.mp4 \
+	@$(BIN)/longtake render examples/three-acts.toml -o out/three-acts.mp4 \
 		--gif out/three-acts.gif --thumbnail out/three-acts.png --force
 
 check: setup

@@ -21,7 +21,6 @@ SERVICE = web.AppKey("service", Service)
 READINESS = web.AppKey("readiness", Readiness)
 
 CONTENT_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "apng": "image/apng", "webp": "image/webp"}
-_ID = r"{chain_id:[0-9a-f]{32}}"
 _GALLERY_LIMIT = 100
 
 
@@ -32,14 +31,13 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/generate/chain", generate),
         web.post("/api/chains", create),
         web.post("/api/chains/validate", validate),
-        web.get(f"/api/chains/{_ID}", detail),
-        web.get(f"/api/chains/{_ID}/events", events),
-        web.post(f"/api/chains/{_ID}/cancel", cancel),
-        web.get(f"/api/chains/{_ID}/video", video),
-        web.get(f"/api/chains/{_ID}/thumbnail", thumbnail),
-        web.get(f"/api/chains/{_ID}/preview", preview),
-        web.get(f"/api/chains/{_ID}/stages/{{stage_idx:[0-9]+}}/video", stage_video),
-        web.get("/api/chains/{chain_id}", unknown_chain),
+        web.get("/api/chains/{chain_id}", detail),
+        web.get("/api/chains/{chain_id}/events", events),
+        web.post("/api/chains/{chain_id}/cancel", cancel),
+        web.get("/api/chains/{chain_id}/video", video),
+        web.get("/api/chains/{chain_id}/thumbnail", thumbnail),
+        web.get("/api/chains/{chain_id}/preview", preview),
+        web.get("/api/chains/{chain_id}/stages/{stage_idx:[0-9]+}/video", stage_video),
         web.get("/api/capabilities/chain-limits", limits),
         web.get("/api/models", models),
         web.get("/api/gallery", gallery),
@@ -174,11 +172,6 @@ async def stage_video(request: web.Request) -> web.StreamResponse:
     service = request.app[SERVICE]
     record = await service.chain(request.match_info["chain_id"])
     return _file(service.stage_video(record, int(request.match_info["stage_idx"])), "video/mp4", {})
-
-
-async def unknown_chain(request: web.Request) -> web.Response:
-    """An id of another form than ours."""
-    raise Refused(404, ErrorCode.CHAIN_NOT_FOUND, f"no chain has the id {request.match_info['chain_id']}")
 
 
 # -------------------------------------------------------------------------------------------------- the server

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -95,17 +95,17 @@ def _log_to_stderr() -> None:
 
 
 async def _main(settings: Settings) -> None:
-    stop = asyncio.Event()
+    """Serve until a signal comes, at any time, or the models end by themselves."""
+    serving = asyncio.current_task()
+    assert serving is not None
     for signum in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with _models(settings) as (backend, died), _listening(settings, backend) as port:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        # Whoever starts this server waits for the line.
-        print(f"longtake ready on http://{host}:{port}", flush=True)  # noqa: T201 - a command speaks to its user
-        died.add_done_callback(lambda _: stop.set())
-        await stop.wait()
-        if died.done():
-            raise CannotServe(died.result())
+        asyncio.get_running_loop().add_signal_handler(signum, serving.cancel)
+    with suppress(asyncio.CancelledError):
+        async with _models(settings) as (backend, died), _listening(settings, backend) as port:
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            # Whoever starts this server waits for the line.
+            print(f"longtake ready on http://{host}:{port}", flush=True)  # noqa: T201 - a command speaks to its user
+            raise CannotServe(await died)
 
 
 @asynccontextmanager

@@ -269,6 +269,8 @@ def test_what_is_refused_costs_the_models_nothing(
         ("POST", "/api/chains", {}, 415, "UNSUPPORTED_MEDIA_TYPE"),
         ("POST", "/api/generate/chain", {**JSON, "Accept": "text/html"}, 406, "NOT_ACCEPTABLE"),
         ("GET", "/api/chains/nothing", {}, 404, "CHAIN_NOT_FOUND"),
+        ("GET", "/api/chains/nothing/events", {}, 404, "CHAIN_NOT_FOUND"),
+        ("POST", "/api/chains/..%2f..%2fetc/cancel", {}, 404, "CHAIN_NOT_FOUND"),
         ("GET", f"/api/chains/{'0' * 32}", {}, 404, "CHAIN_NOT_FOUND"),
         ("GET", f"/api/chains/{'0' * 32}/events", {}, 404, "CHAIN_NOT_FOUND"),
         ("POST", f"/api/chains/{'0' * 32}/cancel", {}, 404, "CHAIN_NOT_FOUND"),
