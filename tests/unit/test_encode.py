@@ -156,6 +156,13 @@ def test_blocks_of_any_lengths_make_one_soundtrack(tmp_path: Path, channels: int
     assert (tmp_path / "o.mp4").read_bytes() == (tmp_path / "p.mp4").read_bytes()
 
 
+def test_a_full_disk_is_an_error_that_names_what_was_written(tmp_path: Path) -> None:
+    """Not the pieces that were read at the time."""
+    piece = h264(tmp_path / "a.mp4", 8)
+    with pytest.raises(EncodeError, match="full: No space left on device"):
+        remux([piece], None, 24, Path("/dev/full"), unobserved)
+
+
 def test_an_animation_of_rubbish_is_refused(tmp_path: Path) -> None:
     """A piece that is no video at all."""
     (tmp_path / "body.mkv").write_bytes(b"no video")

@@ -35,7 +35,7 @@ class _Scanned:
 
 def _scan(piece: Piece, fps: int) -> _Scanned:
     path = piece.path
-    with reading(path) as (container, stream):
+    with reading(path) as (container, stream), encoding(path.name):
         frames = [index for index, _ in _indexed(container, stream, fps)]
         context = stream.codec_context
         scanned = _Scanned(path, frames, context.extradata, (context.width, context.height))
@@ -121,7 +121,7 @@ def _delay(pieces: Sequence[_Scanned]) -> int:
 def _timed_packets(pieces: Sequence[_Scanned], fps: int, delay: int) -> Iterator["av.Packet[VideoStream]"]:
     offset = 0
     for piece in pieces:
-        with reading(piece.path) as (container, stream):
+        with reading(piece.path) as (container, stream), encoding(piece.path.name):
             for k, (index, packet) in enumerate(_indexed(container, stream, fps)):
                 packet.time_base = Fraction(1, fps)
                 packet.pts, packet.dts, packet.duration = offset + index, offset + k - delay, 1

@@ -161,12 +161,14 @@ class Piece:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """An open video file and its video stream.
+    """An open video file and its video stream. What is read of it is to be guarded by :func:`encoding`.
 
     Raises:
         EncodeError: it cannot be opened or holds no video.
     """
-    with encoding(path.name), av.open(str(path)) as container:
+    with encoding(path.name):
+        opened = av.open(str(path))
+    with opened as container:
         if not container.streams.video:
             raise EncodeError(f"{path.name} holds no video")
         yield container, container.streams.video[0]
@@ -174,7 +176,7 @@ def reading(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def rgb_frames(path: Path) -> Iterator[Pixels]:
     """The frames of a piece as uint8 RGB ``[h, w, 3]`` (H.264 by its BT.709 tags), one at a time."""
-    with reading(path) as (container, stream):
+    with reading(path) as (container, stream), encoding(path.name):
         stream.codec_context.thread_count = DECODER_THREADS
         for frame in container.decode(stream):
             yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
