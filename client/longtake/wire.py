@@ -450,11 +450,42 @@ class ChainDetail(Struct, kw_only=True, omit_defaults=True):
     events_url: str
     content_url: str
     cancel_url: str
+    attempt: int = 1
+    """How often it was started: 1, and one more each time it was resumed."""
     started_at: str | None = None
     finished_at: str | None = None
     expires_at: str | None = None
     error: ChainError | None = None
     retake_of: str | None = None
+
+
+class ChainSummary(Struct, kw_only=True, omit_defaults=True):
+    """A chain in a list. ``prompt`` is its first stage's; the URLs are there once their files are."""
+
+    id: str
+    state: ChainState
+    created_at: str
+    prompt: str
+    stage_count: int
+    stages_done: int
+    total_frames: int
+    output_format: OutputFormat
+    events_url: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    expires_at: str | None = None
+    error: ChainError | None = None
+    content_url: str | None = None
+    thumbnail_url: str | None = None
+    preview_url: str | None = None
+    retake_of: str | None = None
+
+
+class ChainList(Struct, kw_only=True, omit_defaults=True):
+    """A page of chains, newest first; ``next_cursor`` brings the next one."""
+
+    chains: list[ChainSummary]
+    next_cursor: str | None = None
 
 
 class PlannedStage(Struct, kw_only=True):
