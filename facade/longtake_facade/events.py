@@ -53,8 +53,10 @@ class EventLog:
     def announce(self, chain_id: str, entry: LogEntry) -> None:
         """Tell the followers of an entry that a transaction of the caller's wrote with :func:`add_entry`."""
         for queue in self._followers.get(chain_id, ()):
-            if not queue.full():
-                queue.put_nowait(entry)
+            if queue.full():
+                # The oldest goes: the follower meets the gap at its next look, and reads the table.
+                queue.get_nowait()
+            queue.put_nowait(entry)
 
     async def follow(self, chain_id: str, after: int = 0) -> AsyncGenerator[LogEntry, None]:
         """Every event after number ``after``, in order, none twice, up to and with the terminal one."""

@@ -38,7 +38,10 @@ def fit_image(data: bytes, width: int, height: int) -> Pixels:
     Raises:
         BadImage: it cannot be decoded.
     """
-    image = ImageOps.exif_transpose(_decode(data))
+    image = _decode(data)
+    if image.mode.startswith("I;16"):
+        # Pillow would cut 16-bit grey off at 255.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     fitted = ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
@@ -46,17 +49,19 @@ def fit_image(data: bytes, width: int, height: int) -> Pixels:
 
 
 def _decode(data: bytes) -> Image.Image:
+    """The first frame, upright: whatever could fail later fails here."""
     try:
         with warnings.catch_warnings():
-            # Pillow's own limit would warn first; ours is checked before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Pillow warns of what is refused here anyway, and of odd EXIF data that does no harm.
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_IMAGE_PIXELS:
-                size = f"{image.width}x{image.height}"
-                raise BadImage(f"the image is {size}; at most 50 megapixels are allowed")
+                raise BadImage(f"the image is {image.width}x{image.height}; at most 50 megapixels are allowed")
             image.load()
+            return ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
         raise BadImage("not an image that is understood; PNG, JPEG and WebP are allowed") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise BadImage("the image is far too large; at most 50 megapixels are allowed") from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise BadImage("the image is damaged and cannot be decoded") from error
-    return image
