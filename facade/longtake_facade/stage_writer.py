@@ -4,6 +4,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -208,8 +209,7 @@ class StageWriter:
             files.abort()
 
     def _tell(self, callback: Callable[[], None]) -> None:
-        # A loop that is closed has nobody left to be told.
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # a loop that is closed has nobody left to be told
             self._loop.call_soon_threadsafe(callback)
 
     def _ended(self) -> None:

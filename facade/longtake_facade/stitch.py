@@ -105,15 +105,16 @@ def assemble(
 ) -> Delivery:
     """Make ``video.<format>``, ``thumbnail.png`` and ``preview.gif`` in ``out`` of the stages' and fades' artifacts.
 
-    ``stages``: a folder per stage. ``fades``: a folder per stage that begins with a fade, by its index.
-    ``progress(frames, total)`` is called as frames come into the file. Blocks. The files are there whole or not at all.
+    ``stages``: a folder per stage. ``fades``: a folder per stage that begins with a fade, by its index. ``audio``:
+    whether to take the stages' sound along; only an mp4 has any. ``progress(frames, total)`` is called as frames come
+    into the file; what it raises ends the work. Blocks. The files are there whole or not at all.
 
     Raises:
         EncodeError: an artifact is missing, damaged or does not fit, or encoding failed.
     """
     measures = [Measures.load(folder) for folder in stages]
     pieces = _pieces(plan, stages, measures, fades, spec)
-    sound = _sound(plan, stages, measures, spec) if audio else None
+    sound = _sound(plan, stages, measures, spec) if audio and spec.format == "mp4" else None
     video = out / f"video.{spec.format}"
     parts = {
         out / f"{path.stem}.part{path.suffix}": path for path in (video, out / "thumbnail.png", out / "preview.gif")
@@ -126,6 +127,7 @@ def assemble(
                 raise EncodeError(f"the video has {made.frames} frames instead of {plan.total_frames}")
             animation.write_thumbnail(encode.first_frame(pieces[0].path), thumbnail_part)
             animation.write_preview(_previews(pieces), made.frames, spec.fps, preview_part)
+            joins = _joins(plan, pieces, measures)
             for part, path in reversed(parts.items()):
                 part.replace(path)
     finally:
@@ -139,7 +141,7 @@ def assemble(
         has_audio=sound is not None,
         audio_sample_rate=sound.rate if sound else 0,
         audio_channels=sound.channels if sound else 0,
-        joins=_joins(plan, pieces, measures),
+        joins=joins,
     )
 
 

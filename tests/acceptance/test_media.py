@@ -78,8 +78,8 @@ async def test_the_same_frames_give_the_same_video(tmp_path: Path) -> None:
     assert np.array_equal(decoded_sound(first.file), decoded_sound(second.file))
 
 
-@pytest.mark.parametrize("rate", [16000, 22050, 24000, 32000, 44100, 48000])
-@pytest.mark.parametrize("fps", [1, 23, 24, 30, 50, 97, 120])
+@pytest.mark.parametrize("rate", [16000, 24000, 44100, 48000])
+@pytest.mark.parametrize("fps", [1, 24, 30, 97, 120])
 async def test_sound_and_frames_are_exactly_as_long_as_each_other(tmp_path: Path, rate: int, fps: int) -> None:
     """round(frames*rate/fps) samples by FFmpeg's count, and every frame on its time."""
     timing = plan([Shot(9, SMOOTH, 8), Shot(17, SMOOTH, 8), Shot(9, FADE, 3), Shot(9, CUT, 8)], 1, 9 + 16 + 6 + 9 - 2)
