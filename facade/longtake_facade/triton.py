@@ -1,8 +1,9 @@
 """The renderer behind Triton's gRPC interface: the one module that knows tritonclient.
 
 Everything goes through ``stream_infer``, because Triton has no unary call for a model with several responses, and
-because closing the stream is what tells the model that nobody waits any more. Triton answers an error on such a
-stream with a gRPC status only where the call's metadata asks for it.
+because closing the stream is what tells the model that nobody waits any more. A failed call is an error message on
+the stream, without a status, and the stream is then read to its end: Triton 2.51 was seen to crash when it was asked
+to turn such messages into a gRPC status (``triton_grpc_error``).
 """
 
 import asyncio
@@ -39,7 +40,6 @@ Inputs = Mapping[str, NDArray[Any]]
 # A chunk of frames, a tail and a context are tens of megabytes; gRPC's own limit for answers is 4.
 MAX_MESSAGE_BYTES: Final = 512 << 20
 CANARY_TIMEOUT: Final = 120.0
-_STATUS_METADATA: Final = {"triton_grpc_error": "true"}
 _PREFIX: Final = re.compile(rf"(?:in ensemble '[^']*', )?({'|'.join(ModelErrorCode)}): (.*)", re.DOTALL)
 # What Triton says, under INTERNAL or without a status, of a model whose process has died or that is not loaded.
 _GONE: Final = re.compile(r"Stub process .* is not healthy|Request for unknown model|Server is stopping")
@@ -226,12 +226,16 @@ async def _stream(
             "parameters": dict(parameters) if parameters else None,
         }
 
-    responses = client.stream_infer(requests(), headers=_STATUS_METADATA)
+    responses = client.stream_infer(requests())
+    failed: InferenceServerException | None = None
     try:
         async for result, error in responses:
-            if error is not None:
-                raise _from_triton(error)
-            yield result
+            if error is None:
+                yield result
+            else:
+                failed = failed or error
+        if failed is not None:
+            raise _from_triton(failed)
     except grpc.aio.AioRpcError as error:
         raise error_of(error.code(), error.details()) from error
     finally:
