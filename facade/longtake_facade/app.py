@@ -16,7 +16,7 @@ from longtake_facade.errors import REQUEST_ID, Handler, Refused, errors_as_json
 from longtake_facade.events import EventLog
 from longtake_facade.handlers import READINESS, SERVICE, routes
 from longtake_facade.queue import ChainQueue
-from longtake_facade.readiness import Readiness
+from longtake_facade.readiness import ObservedBackend, Readiness
 from longtake_facade.registry import Registry
 from longtake_facade.service import Service
 from longtake_facade.settings import Settings
@@ -38,7 +38,7 @@ def build_app(settings: Settings, backend: Backend) -> web.Application:
     log = EventLog(database)
     registry = Registry(database, store, log)
     readiness = Readiness(backend)
-    recipe = Recipe(backend, registry, log, store)
+    recipe = Recipe(ObservedBackend(backend, readiness), registry, log, store)
     queue = ChainQueue(settings.database_url, recipe.run, settings.max_running)
     app[SETTINGS] = settings
     app[READINESS] = readiness

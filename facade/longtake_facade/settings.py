@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -41,6 +41,13 @@ class Settings(BaseSettings):
     cors_origin: Names = ()
     """Origins whose pages may call this server from a browser."""
 
+    @field_validator("allow_host", "cors_origin", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
+
     @model_validator(mode="after")
     def _loopback_unless_told(self) -> Self:
         if not self.insecure_no_auth and not _is_loopback(self.host):
@@ -58,7 +65,8 @@ class Settings(BaseSettings):
     @property
     def hosts(self) -> frozenset[str]:
         """Names that a request's Host header may carry (without port)."""
-        return frozenset(name.lower() for name in (*LOCAL_HOSTS, self.host, *self.allow_host))
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        return frozenset(name.lower() for name in (*LOCAL_HOSTS, own, *self.allow_host))
 
 
 def _is_loopback(host: str) -> bool:

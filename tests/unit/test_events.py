@@ -49,7 +49,7 @@ async def follow(kept: Records, chain_id: str, after: int = 0) -> list[LogEntry]
 
 async def until_followed(kept: Records, count: int = 1) -> None:
     """Wait until so many followers are there and wait themselves."""
-    while sum(map(len, kept.log._followers.values())) < count:
+    while sum(map(len, kept.log._followers.values())) < count:  # noqa: ASYNC110 - the log tells nobody who follows
         await asyncio.sleep(0)
     await kept.database.run(lambda _: None)
     await asyncio.sleep(0.01)
