@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 
 import structlog
 from aiohttp import hdrs, web
@@ -22,6 +22,8 @@ from longtake_facade.service import Service
 from longtake_facade.settings import Settings
 from longtake_facade.storage import Store
 
+_DAY = 86400.0
+_TIDY_SECONDS = 300.0
 MAX_BODY_BYTES = 64 * 2**20
 _CORS_HEADERS = "Content-Type, Idempotency-Key, Last-Event-ID, X-Mold-SSE-Payload"
 SETTINGS = web.AppKey("settings", Settings)
@@ -33,33 +35,59 @@ def build_app(settings: Settings, backend: Backend) -> web.Application:
     """The server over a backend. Chains that were interrupted go on when it starts."""
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[logged, errors_as_json, known_host, preflight])
-    store = Store(settings.data)
+    store = Store(settings.data, settings.node)
     database = Database(settings.database_url)
     log = EventLog(database)
-    registry = Registry(database, store, log)
+    registry = Registry(
+        database,
+        log,
+        max_running=settings.max_running,
+        max_queued=settings.max_queued,
+        retention=settings.retention_days * _DAY,
+    )
     readiness = Readiness(backend)
     recipe = Recipe(ObservedBackend(backend, readiness), registry, log, store)
-    queue = ChainQueue(settings.database_url, recipe.run, settings.max_running)
+    queue = ChainQueue(settings.database_url, recipe.run, max_running=settings.max_running, node=settings.node)
     app[SETTINGS] = settings
     app[READINESS] = readiness
-    app[SERVICE] = Service(backend, registry, log, store, recipe, queue)
+    service = app[SERVICE] = Service(backend, registry, log, store, recipe, queue)
     app.add_routes(routes())
     app.on_response_prepare.append(allow_origin)
 
     async def running(_: web.Application) -> AsyncIterator[None]:
         await readiness.probe()
         await queue.open()
-        watch = asyncio.create_task(readiness.watch())
-        yield
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+        await service.recover()
+        async with _in_background(readiness.watch(), _janitor(service)):
+            yield
         await queue.close()
         await recipe.stop()
         database.close()
+        store.close()
 
     app.cleanup_ctx.append(running)
     return app
+
+
+@asynccontextmanager
+async def _in_background(*work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _janitor(service: Service) -> None:
+    """Remove what has expired, now and every few minutes."""
+    while True:
+        try:
+            await service.tidy()
+        except Exception:
+            _log.exception("tidying failed; it is tried again")
+        await asyncio.sleep(_TIDY_SECONDS)
 
 
 @web.middleware
@@ -93,7 +121,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     """Answer a browser that asks whether a page of another origin may call."""
     if request.method != hdrs.METH_OPTIONS or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
         return await handler(request)
-    methods = {hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST", hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _CORS_HEADERS}
+    methods = {hdrs.ACCESS_CONTROL_ALLOW_METHODS: "GET, POST, DELETE", hdrs.ACCESS_CONTROL_ALLOW_HEADERS: _CORS_HEADERS}
     return web.Response(status=204, headers=methods)
 
 

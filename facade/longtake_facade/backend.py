@@ -143,5 +143,12 @@ class Backend(Protocol):
             BackendError: any model did not answer as it should.
         """
 
+    async def revive(self) -> None:
+        """Wait until every model answers again after a :class:`BackendUnavailable`, and help where that is possible.
+
+        Raises:
+            BackendUnavailable: they did not come back in time.
+        """
+
     async def close(self) -> None:
         """Let go of the connection."""

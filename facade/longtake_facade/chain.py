@@ -20,12 +20,13 @@ from sqlalchemy import Executable
 from longtake import wire
 from longtake.wire import ChainScript, ErrorCode, StageState
 from longtake_facade.artifacts import EncodeError, VideoFormat, VideoSpec
-from longtake_facade.backend import Backend, BackendError, Pixels, Step
+from longtake_facade.backend import Backend, BackendError, BackendUnavailable, Pixels, Step
 from longtake_facade.estimate import vram_estimate
 from longtake_facade.events import EventLog
 from longtake_facade.images import fit_image
 from longtake_facade.plan import Plan
-from longtake_facade.registry import ChainRecord, Registry, stage_begins, stage_ends
+from longtake_facade.records import ChainRecord, Reference
+from longtake_facade.registry import Registry, stage_begins, stage_ends
 from longtake_facade.render import (
     artifacts_key,
     clip_job,
@@ -40,6 +41,12 @@ from longtake_facade.storage import Store
 from longtake_stages.contract import Capabilities
 
 T = TypeVar("T")
+
+# How soon a cancellation that another process was asked for is noticed.
+_CANCEL_SECONDS = 1.0
+
+# A stage whose models went away is begun again this often, after they came back.
+_STAGE_TRIES = 3
 
 # Progress of the final file is told at most this often.
 _ENCODING_SECONDS = 0.5
@@ -79,6 +86,7 @@ class Recipe:
         if chain is None or task is None:
             return
         self._running[chain_id] = task
+        watch = asyncio.create_task(self._watch(chain_id))
         try:
             await _Attempt(self, chain).run()
         except asyncio.CancelledError:
@@ -90,21 +98,39 @@ class Recipe:
             await self._fail(chain_id, ErrorCode(failed.code), f"stage {failed.index} failed: {failed}", failed)
         except EncodeError as error:
             await self._fail(chain_id, ErrorCode.ENCODE_FAILED, f"the video could not be made: {error}")
+        except OSError as error:
+            _log.exception("the store failed", chain_id=chain_id)
+            await self._fail(chain_id, ErrorCode.ENCODE_FAILED, f"the store cannot be written: {error.strerror}")
         except Exception:
             _log.exception("chain failed", chain_id=chain_id)
             await self._fail(chain_id, ErrorCode.INTERNAL, "the server failed; its log says why")
         finally:
+            watch.cancel()
             del self._running[chain_id]
             self._cancelled.discard(chain_id)
 
     async def cancel(self, chain_id: str) -> bool:
         """End a chain that has not ended; False if it had. The model is left at most the step it is in."""
-        task = self._running.get(chain_id)
-        if task is None:
-            return await self._fail(chain_id, ErrorCode.CANCELLED, "the chain was cancelled")
+        if chain_id in self._running:
+            self._interrupt(chain_id)
+            return True
+        # Another process may run it; if none does, whoever goes on with it ends it.
+        if await self.registry.request_cancel(chain_id):
+            return True
+        return await self._fail(chain_id, ErrorCode.CANCELLED, "the chain was cancelled")
+
+    def _interrupt(self, chain_id: str) -> None:
         self._cancelled.add(chain_id)
-        task.cancel()
-        return True
+        self._running[chain_id].cancel()
+
+    async def _watch(self, chain_id: str) -> None:
+        """End the chain when another process was asked to."""
+        while True:
+            chain = await self.registry.get(chain_id)
+            if chain is not None and chain.cancel_requested:
+                self._interrupt(chain_id)
+                return
+            await asyncio.sleep(_CANCEL_SECONDS)
 
     async def stop(self) -> None:
         """Interrupt what runs; it goes on when a server of this database starts again."""
@@ -172,7 +198,7 @@ class _Attempt:
         if not await asyncio.to_thread(self._store.has, self._store.stage(key)):
             async with self._recipe.slots:
                 try:
-                    device = await self._render(index)
+                    device = await self._rendered_at_last(index)
                 except (BackendError, EncodeError) as error:
                     raise StageFailed(index, error) from error
         if index == 0:
@@ -184,9 +210,21 @@ class _Attempt:
                 url = f"/api/chains/{self._chain.id}/stages/{index}/video"
                 await self._tell(wire.StageMedia(stage_idx=index, url=url))
 
-    async def _render(self, index: int) -> int | None:
+    async def _rendered_at_last(self, index: int) -> int | None:
+        """Render a stage, again if the models went away under it and came back."""
+        first = self._chain.stages[index].attempt + 1
+        for attempt in range(first, first + _STAGE_TRIES):
+            try:
+                return await self._render(index, attempt)
+            except BackendUnavailable as error:
+                _log.warning("the models went away", chain_id=self._chain.id, stage_idx=index, error=str(error))
+                lost = error
+            await self._recipe.backend.revive()
+        raise lost
+
+    async def _render(self, index: int, attempt: int) -> int | None:
         plan, script, store = self._chain.plan, self._script, self._store
-        stage, attempt = plan.stages[index], self._chain.stages[index].attempt + 1
+        stage = plan.stages[index]
 
         async def started() -> None:
             begins = wire.StageStart(stage_idx=index, attempt=attempt)
@@ -313,6 +351,14 @@ def stage_keys(script: ChainScript, plan: Plan, spec: VideoSpec, served: Capabil
         clip = clip_key(script, stage.index, served, clip if stage.smooth else None)
         keys.append(artifacts_key(clip, stage, spec, audio=bool(script.chain.enable_audio)))
     return keys
+
+
+def references(script: ChainScript, plan: Plan, served: Capabilities) -> frozenset[Reference]:
+    """All that a chain needs of the store, known before anything is rendered."""
+    keys = stage_keys(script, plan, video_spec(script), served)
+    images = {Reference("image", stage.source_image.hex()) for stage in script.stage if stage.source_image}
+    fades = {Reference("fade", fade_key(keys[s.index - 1], keys[s.index])) for s in plan.stages if s.fade_in}
+    return frozenset({*images, *fades, *(Reference("stage", key) for key in keys)})
 
 
 def video_spec(script: ChainScript) -> VideoSpec:

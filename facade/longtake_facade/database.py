@@ -1,4 +1,6 @@
-"""The tables: chains, their stages, their events. One thread talks to the database, so transactions are in order.
+"""The tables: chains, their stages, their events, what they need of the store.
+
+One thread talks to the database, so transactions are in order.
 
 The same database holds the queue's own tables (``dbos``). Values are JSON text; images and media are in the store.
 """
@@ -36,8 +38,16 @@ chains = Table(
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False, default=1),
     Column("created_at", Float, nullable=False),
+    # When it last joined the queue; the order in which chains run.
+    Column("queued_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
+    # When it may be removed, once it has ended.
+    Column("expires_at", Float),
+    # Someone wants it to end that runs in another process.
+    Column("cancel_requested", Boolean, nullable=False, default=False),
+    # The chain that this one renders anew from one of its stages on.
+    Column("retake_of", String(32)),
     Column("seed_drawn", Boolean, nullable=False),
     # ChainScript as JSON, images replaced by their SHA-256 in the store.
     Column("script", LargeBinary, nullable=False),
@@ -73,6 +83,17 @@ events = Table(
     Column("n", BigInteger, primary_key=True),
     Column("name", String(16), nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+
+# What a chain needs of the store, from its creation on: a file goes when the last chain that refers to it goes.
+references = Table(
+    "longtake_references",
+    _metadata,
+    Column("chain_id", ForeignKey("longtake_chains.id", ondelete="CASCADE"), primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("key", String(64), primary_key=True),
+    Index("longtake_references_by_key", "kind", "key"),
 )
 
 

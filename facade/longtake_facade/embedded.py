@@ -344,6 +344,9 @@ async def _launch(place: _Folder, ports: _Ports, environment: dict[str, str]) ->
         f"--http-port={ports.http}",
         f"--metrics-address={_LOOPBACK}",
         f"--metrics-port={ports.metrics}",
+        # So that a model whose process has died can be loaded again.
+        "--model-control-mode=explicit",
+        "--load-model=*",
         "--exit-timeout-secs=5",
         *(f"--backend-config=python,{key}={value}" for key, value in shared_memory.items()),
     ]

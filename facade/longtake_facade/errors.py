@@ -9,6 +9,7 @@
     NotThere                     404 NOT_FOUND
     WrongState                   409 WRONG_STATE
     IdempotencyConflict          409 IDEMPOTENCY_CONFLICT
+    QueueFull                    429 QUEUE_FULL, with Retry-After
     Refused                      what it says
     aiohttp's HTTP exceptions    their status
     anything else                500 INTERNAL, logged; its text is never sent
@@ -25,8 +26,8 @@ from longtake import wire
 from longtake.wire import ErrorCode, Problem
 from longtake_facade.normalise import UnknownModel
 from longtake_facade.parse import Invalid, MalformedJson
-from longtake_facade.registry import IdempotencyConflict
-from longtake_facade.service import ChainNotFound, NotThere, WrongState
+from longtake_facade.registry import ChainNotFound, IdempotencyConflict, QueueFull, WrongState
+from longtake_facade.service import NotThere
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -53,6 +54,7 @@ _EXCEPTIONS: Mapping[type[Exception], tuple[int, ErrorCode]] = {
     ChainNotFound: (404, ErrorCode.CHAIN_NOT_FOUND),
     NotThere: (404, ErrorCode.NOT_FOUND),
     WrongState: (409, ErrorCode.WRONG_STATE),
+    QueueFull: (429, ErrorCode.QUEUE_FULL),
     IdempotencyConflict: (409, ErrorCode.IDEMPOTENCY_CONFLICT),
 }
 
@@ -64,6 +66,7 @@ _STATUSES: Mapping[int, tuple[ErrorCode, str]] = {
 }
 
 
+_QUEUE_RETRY_SECONDS = 10
 _KEPT_HEADERS = ("Allow", "Content-Range")
 
 
@@ -95,7 +98,10 @@ def _answer(error: Exception, request: web.Request) -> web.Response:
         answer.headers.update({name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers})
         return answer
     if type(error) in _EXCEPTIONS:
-        return _json(request, *_EXCEPTIONS[type(error)], str(error))
+        answer = _json(request, *_EXCEPTIONS[type(error)], str(error))
+        if isinstance(error, QueueFull):
+            answer.headers["Retry-After"] = str(_QUEUE_RETRY_SECONDS)
+        return answer
     _log.error("request failed", path=request.path, request_id=request[REQUEST_ID], exc_info=error)
     return _json(request, 500, ErrorCode.INTERNAL, "the server failed; its log says why, under the request_id")
 

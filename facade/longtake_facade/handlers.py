@@ -13,7 +13,7 @@ from longtake_facade.errors import Refused
 from longtake_facade.openapi import document
 from longtake_facade.payload import response_json
 from longtake_facade.readiness import Readiness
-from longtake_facade.registry import ChainRecord
+from longtake_facade.records import ChainRecord
 from longtake_facade.service import Service
 from longtake_facade.stream import send_events
 
@@ -22,6 +22,8 @@ READINESS = web.AppKey("readiness", Readiness)
 
 CONTENT_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "apng": "image/apng", "webp": "image/webp"}
 _GALLERY_LIMIT = 100
+_PAGE_DEFAULT = 20
+_PAGE_MAX = 100
 
 
 def routes() -> list[web.RouteDef]:
@@ -30,10 +32,14 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/generate/chain/stream", generate_stream),
         web.post("/api/generate/chain", generate),
         web.post("/api/chains", create),
+        web.get("/api/chains", chains),
         web.post("/api/chains/validate", validate),
         web.get("/api/chains/{chain_id}", detail),
         web.get("/api/chains/{chain_id}/events", events),
         web.post("/api/chains/{chain_id}/cancel", cancel),
+        web.post("/api/chains/{chain_id}/resume", resume),
+        web.post("/api/chains/{chain_id}/retake", retake),
+        web.delete("/api/chains/{chain_id}", delete),
         web.get("/api/chains/{chain_id}/video", video),
         web.get("/api/chains/{chain_id}/thumbnail", thumbnail),
         web.get("/api/chains/{chain_id}/preview", preview),
@@ -95,9 +101,13 @@ async def validate(request: web.Request) -> web.Response:
 
 async def _submit(request: web.Request) -> ChainRecord:
     body = await _body(request)
+    _backend_answers(request)
+    return await request.app[SERVICE].submit(body, request.headers.get(wire.IDEMPOTENCY_HEADER))
+
+
+def _backend_answers(request: web.Request) -> None:
     if not request.app[READINESS].ready:
         raise Refused(503, ErrorCode.NO_BACKEND, "the models do not answer; try again later", retry_after=5)
-    return await request.app[SERVICE].submit(body, request.headers.get(wire.IDEMPOTENCY_HEADER))
 
 
 async def _body(request: web.Request) -> bytes:
@@ -125,6 +135,19 @@ def _failure(chain_id: str, error: wire.ChainError) -> web.Response:
 # -------------------------------------------------------------------------------------------- existing chains
 
 
+async def chains(request: web.Request) -> web.Response:
+    """A page of chains, newest first."""
+    limit = request.query.get("limit", str(_PAGE_DEFAULT))
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= _PAGE_MAX):
+        raise Refused(422, ErrorCode.VALIDATION_ERROR, f"?limit= must be 1..{_PAGE_MAX}", path="limit")
+    state = request.query.get("state")
+    if state is not None and state not in set(wire.ChainState):
+        allowed = ", ".join(wire.ChainState)
+        raise Refused(422, ErrorCode.VALIDATION_ERROR, f"?state= must be one of {allowed}", path="state")
+    wanted = None if state is None else wire.ChainState(state)
+    return _json(await request.app[SERVICE].page(int(limit), request.query.get("cursor"), wanted))
+
+
 async def detail(request: web.Request) -> web.Response:
     """A chain as it stands."""
     service = request.app[SERVICE]
@@ -136,7 +159,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     service = request.app[SERVICE]
     record = await service.chain(request.match_info["chain_id"])
     after = _last_event_id(request)
-    if record.state.ended and after >= await service.registry.events(record.id):
+    if record.state.ended and after >= await service.registry.last_event(record.id):
         # What a browser's EventSource needs to hear so that it does not come back.
         return web.Response(status=204)
     inline = _flag(request, "inline", default=False)
@@ -146,6 +169,26 @@ async def events(request: web.Request) -> web.StreamResponse:
 async def cancel(request: web.Request) -> web.Response:
     """Cancel a chain that has not ended."""
     return _accepted(await request.app[SERVICE].cancel(request.match_info["chain_id"]))
+
+
+async def resume(request: web.Request) -> web.Response:
+    """Run a chain again that failed or was cancelled."""
+    _backend_answers(request)
+    return _accepted(await request.app[SERVICE].resume(request.match_info["chain_id"]))
+
+
+async def retake(request: web.Request) -> web.Response:
+    """A new chain that renders one stage anew."""
+    body = await _body(request)
+    _backend_answers(request)
+    key = request.headers.get(wire.IDEMPOTENCY_HEADER)
+    return _accepted(await request.app[SERVICE].retake(request.match_info["chain_id"], body, key))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Remove an ended chain."""
+    await request.app[SERVICE].delete(request.match_info["chain_id"])
+    return web.Response(status=204)
 
 
 async def video(request: web.Request) -> web.StreamResponse:
@@ -190,7 +233,7 @@ async def models(request: web.Request) -> web.Response:
 async def gallery(request: web.Request) -> web.Response:
     """The latest finished chains."""
     service = request.app[SERVICE]
-    records = await service.registry.completed(_GALLERY_LIMIT)
+    records = await service.registry.newest(_GALLERY_LIMIT, wire.ChainState.COMPLETED)
     return _json(await asyncio.to_thread(lambda: [service.gallery_item(record) for record in records]))
 
 

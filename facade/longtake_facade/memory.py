@@ -35,6 +35,7 @@ class MemoryBackend:
         self.steps = 0
         self.renders = 0
         self.most = 0
+        self.revived = 0
         self.jobs: list[ClipJob] = []
         self._denoising = 0
 
@@ -74,6 +75,10 @@ class MemoryBackend:
 
     async def canary(self) -> None:
         """Nothing can be wrong."""
+
+    async def revive(self) -> None:
+        """It never goes away; a test that makes it fail counts how often it was asked."""
+        self.revived += 1
 
     async def close(self) -> None:
         """Nothing is held."""

@@ -13,7 +13,9 @@ _REF = "#/components/schemas/{name}"
 
 _SCHEMAS: tuple[Any, ...] = (
     wire.ChainRequest,
+    wire.Retake,
     wire.ChainAccepted,
+    wire.ChainList,
     wire.ChainDetail,
     wire.ChainResponse,
     wire.ChainFailure,
@@ -64,15 +66,30 @@ def _paths() -> Json:
             "ChainRequest",
             key,
         ),
-        "/api/chains": _post("Create a chain and answer at once", _ok("ChainAccepted", "202"), "ChainRequest", key),
+        "/api/chains": {
+            **_post("Create a chain and answer at once", _ok("ChainAccepted", "202"), "ChainRequest", key),
+            **_get("Chains, newest first", _ok("ChainList"), [_query("limit"), _query("cursor"), _query("state")]),
+        },
         "/api/chains/validate": _post("Say what a request would run", _ok("ValidationReport"), "ChainRequest"),
-        "/api/chains/{chain_id}": _get("A chain as it stands", _ok("ChainDetail"), chain),
+        "/api/chains/{chain_id}": {
+            **_get("A chain as it stands", _ok("ChainDetail"), chain),
+            "delete": _operation("Remove it, once it has ended", {"204": {"description": "it is gone"}}, chain),
+        },
         "/api/chains/{chain_id}/events": _get(
             "Its events, from the start or after Last-Event-ID",
             {**_stream(), "204": {"description": "it has ended and everything was sent"}},
             [*chain, last, _inline("false")],
         ),
         "/api/chains/{chain_id}/cancel": _post("Cancel it", _ok("ChainAccepted", "202"), None, chain),
+        "/api/chains/{chain_id}/resume": _post(
+            "Run it again, once it failed or was cancelled", _ok("ChainAccepted", "202"), None, chain
+        ),
+        "/api/chains/{chain_id}/retake": _post(
+            "A new chain with one stage, and the smooth ones after it, rendered anew",
+            _ok("ChainAccepted", "202"),
+            "Retake",
+            [*chain, *key],
+        ),
         "/api/chains/{chain_id}/video": _get("Its video", _file("video/mp4"), chain),
         "/api/chains/{chain_id}/thumbnail": _get("Its first frame", _file("image/png"), chain),
         "/api/chains/{chain_id}/preview": _get("Its animated preview", _file("image/gif"), chain),

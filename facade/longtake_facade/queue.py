@@ -8,9 +8,8 @@ from collections.abc import Awaitable, Callable
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
-# A server of a later version has to go on with what an earlier one left, so neither may change with a release.
+# A server of a later version has to go on with what an earlier one left, so this may not change with a release.
 _APPLICATION_VERSION = "1"
-_EXECUTOR = "longtake"
 _QUEUE = "chains"
 # The default of one second would be most of a short chain's time.
 _POLLING_SECONDS = 0.05
@@ -28,12 +27,14 @@ async def _chain(chain_id: str, attempt: int) -> None:
 class ChainQueue:
     """The queue of a database. There can be one in a process, since DBOS has one instance in a process."""
 
-    def __init__(self, database_url: str, run: Callable[[str], Awaitable[None]], max_running: int) -> None:
+    def __init__(
+        self, database_url: str, run: Callable[[str], Awaitable[None]], *, max_running: int, node: str
+    ) -> None:
         self._config = DBOSConfig(
             name="longtake",
             system_database_url=database_url,
             application_version=_APPLICATION_VERSION,
-            executor_id=_EXECUTOR,
+            executor_id=node,
             serializer=DBOSPortableJSONSerializer(),
             # Below this it reports every attempt that a stopping server interrupts.
             log_level="ERROR",
@@ -60,6 +61,11 @@ class ChainQueue:
         """Enqueue an attempt; nothing happens when it was enqueued before."""
         with SetWorkflowID(f"{chain_id}-{attempt}"):
             await DBOS.enqueue_workflow_async(_QUEUE, _chain, chain_id, attempt)
+
+    async def lost(self, chain_id: str, attempt: int) -> bool:
+        """Whether the attempt has ended for the queue, so that it would do nothing when it is submitted again."""
+        status = await DBOS.get_workflow_status_async(f"{chain_id}-{attempt}")
+        return status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED")
 
     async def close(self) -> None:
         """Take nothing more. What runs stays pending in the database once its task is cancelled."""

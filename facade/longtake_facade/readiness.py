@@ -75,6 +75,16 @@ class Readiness:
                 await self.probe()
             except BackendError as error:
                 _log.warning("the models do not answer", error=str(error), failures=self._failures)
+                if not self.ready:
+                    await self._revive()
+
+    async def _revive(self) -> None:
+        try:
+            await self._backend.revive()
+        except BackendError as error:
+            _log.warning("the models do not come back", error=str(error))
+        else:
+            self.worked()
 
 
 class ObservedBackend:
@@ -132,6 +142,11 @@ class ObservedBackend:
     async def canary(self) -> None:
         """As the backend does."""
         await self._backend.canary()
+
+    async def revive(self) -> None:
+        """As the backend does; when it returns, the models answer."""
+        await self._backend.revive()
+        self._readiness.worked()
 
     async def close(self) -> None:
         """As the backend does."""

@@ -5,8 +5,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,8 @@ from longtake_facade.app import build_app
 from longtake_facade.backend import Backend, BackendError
 from longtake_facade.embedded import EmbeddedTritonError, embedded_triton
 from longtake_facade.settings import Settings
+from longtake_facade.storage import StoreInUse
+from longtake_facade.supervisor import supervised
 from longtake_facade.triton import connect
 
 # Open streams are dropped when the server stops; their clients come back to the next one.
@@ -45,6 +48,11 @@ def serve(
     ] = None,
     database: Annotated[str | None, typer.Option(metavar="URL", help="[default: SQLite in the data folder]")] = None,
     max_running: Annotated[int | None, typer.Option(help="Chains that run at the same time.  [default: 4]")] = None,
+    max_queued: Annotated[int | None, typer.Option(help="Chains that may wait beside them.  [default: 64]")] = None,
+    retention_days: Annotated[float | None, typer.Option(help="Days an ended chain is kept.  [default: 7]")] = None,
+    node: Annotated[
+        str | None, typer.Option(help="Name of this server among those of a database.  [default: longtake]")
+    ] = None,
     insecure_no_auth: Annotated[
         bool | None, typer.Option("--insecure-no-auth", help="Listen beyond loopback, asking nobody who they are.")
     ] = None,
@@ -66,7 +74,7 @@ def serve(
     _log_to_stderr()
     try:
         asyncio.run(_main(settings))
-    except (CannotServe, EmbeddedTritonError) as error:
+    except (CannotServe, EmbeddedTritonError, BackendError, StoreInUse) as error:
         _leave(1, str(error))
 
 
@@ -101,16 +109,16 @@ async def _main(settings: Settings) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, serving.cancel)
     with suppress(asyncio.CancelledError):
-        async with _models(settings) as (backend, died), _listening(settings, backend) as port:
+        async with _models(settings) as (backend, lost), _listening(settings, backend) as port:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             # Whoever starts this server waits for the line.
             print(f"longtake ready on http://{host}:{port}", flush=True)  # noqa: T201 - a command speaks to its user
-            raise CannotServe(await died)
+            await lost
 
 
 @asynccontextmanager
-async def _models(settings: Settings) -> AsyncIterator[tuple[Backend, "asyncio.Future[str]"]]:
-    """The backend, and what resolves when it ends by itself (never, if it is not ours)."""
+async def _models(settings: Settings) -> AsyncIterator[tuple[Backend, Awaitable[None]]]:
+    """The backend, and what ends, with an error, when it is lost for good."""
     if settings.triton is not None:
         backend = await _connected(settings.triton, settings.start_timeout)
         try:
@@ -118,20 +126,15 @@ async def _models(settings: Settings) -> AsyncIterator[tuple[Backend, "asyncio.F
         finally:
             await backend.close()
         return
-    folder = settings.data / "triton"
-    async with embedded_triton(
-        folder,
+    start = partial(
+        embedded_triton,
+        settings.data / "triton",
         checkpoint=settings.checkpoint,
         instances=settings.instances,
         start_timeout=settings.start_timeout,
-    ) as server:
-        backend = await _connected(server.grpc_address, settings.start_timeout)
-        died = asyncio.ensure_future(server.died())
-        try:
-            yield backend, died
-        finally:
-            died.cancel()
-            await backend.close()
+    )
+    async with supervised(start) as embedded:
+        yield embedded, embedded.watch()
 
 
 async def _connected(address: str, seconds: float) -> Backend:

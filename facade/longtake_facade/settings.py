@@ -31,7 +31,13 @@ class Settings(BaseSettings):
     instances: int = Field(default=1, ge=1, le=64)
     """Of each model in the embedded server."""
     max_running: int = Field(default=4, ge=1, le=1000)
-    """Chains that run at the same time."""
+    """Chains that run at the same time, over all servers of the database."""
+    max_queued: int = Field(default=64, ge=0, le=100_000)
+    """Chains that may wait beside those that run; one more is answered 429."""
+    retention_days: float = Field(default=7.0, gt=0)
+    """How long an ended chain is kept."""
+    node: str = Field(default="longtake", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Names this server among those of its database; the same after a restart, or nobody goes on with what it left."""
     start_timeout: float = Field(default=180.0, gt=0)
     """Seconds until every model has to have answered."""
     insecure_no_auth: bool = False

@@ -7,24 +7,27 @@
     ├── stages/<2 hex>/<key>/      what one stage rendered (see ``stitch``); the key names everything it depends on
     ├── fades/<2 hex>/<key>/       a fade between two of them
     ├── chains/<id>/               video.<format>, thumbnail.png, preview.gif
-    └── work/                      folders being written; emptied at start
+    └── work/<node>/               folders a server is writing; emptied when it starts
 
 A folder is written in ``work`` and renamed into place, so whatever is there is whole. ``manifest.json`` in it holds
 the size and SHA-256 of every file.
 """
 
+import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
+_KEY = re.compile(r"[0-9a-f]{32,64}")
 
 
 class FileFact(msgspec.Struct, frozen=True):
@@ -34,27 +37,51 @@ class FileFact(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class StoreInUse(Exception):
+    """Two servers of one name would clear each other's work away."""
+
+
 class Store:
     """Artifacts in a local folder; every method blocks on the disk, so it is called from a thread."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, node: str = "longtake") -> None:
+        """Open the store for the server ``node``.
+
+        Raises:
+            StoreInUse: another process has it open under the same name.
+        """
         self.root = root
-        self._work = root / "work"
-        shutil.rmtree(self._work, ignore_errors=True)
         for name in ("images", "stages", "fades", "chains", "work"):
             (root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = (root / "work" / f"{node}.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise StoreInUse(f"another server uses the data folder {root} as node {node}") from error
+        self._work = root / "work" / node
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(mode=0o700)
+
+    def close(self) -> None:
+        """Let another process open it."""
+        self._lock.close()
 
     def stage(self, key: str) -> Path:
         """Where the artifacts of a stage are, if :meth:`has` says so."""
-        return self.root / "stages" / key[:2] / key
+        return self.root / "stages" / key[:2] / _checked(key)
 
     def fade(self, key: str) -> Path:
         """Where the piece of a fade is, if :meth:`has` says so."""
-        return self.root / "fades" / key[:2] / key
+        return self.root / "fades" / key[:2] / _checked(key)
 
     def chain(self, chain_id: str) -> Path:
         """Where the result of a chain is, if :meth:`has` says so."""
-        return self.root / "chains" / chain_id
+        return self.root / "chains" / _checked(chain_id)
+
+    def image_file(self, digest: str) -> Path:
+        """Where an image is kept."""
+        return self.root / "images" / _checked(digest)
 
     def has(self, folder: Path) -> bool:
         """Whether the folder was written; then it is whole."""
@@ -97,7 +124,7 @@ class Store:
     def put_image(self, data: bytes) -> str:
         """Keep an image; returns its SHA-256 (hex), under which :meth:`image` finds it."""
         digest = hashlib.sha256(data).hexdigest()
-        target = self.root / "images" / digest
+        target = self.image_file(digest)
         if not target.exists():
             handle, name = tempfile.mkstemp(dir=self._work)
             with os.fdopen(handle, "wb") as file:
@@ -107,7 +134,22 @@ class Store:
 
     def image(self, digest: str) -> bytes:
         """An image that was kept."""
-        return (self.root / "images" / digest).read_bytes()
+        return self.image_file(digest).read_bytes()
+
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove files and folders; each is gone from its place at once, whatever interrupts the rest."""
+        for path in paths:
+            bin_ = self.workspace()
+            with suppress(FileNotFoundError):
+                path.rename(bin_ / path.name)
+            shutil.rmtree(bin_)
+
+
+def _checked(key: str) -> str:
+    """Keys are digests and ids, so none of them leads out of the store."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no key of the store")
+    return key
 
 
 def _fact(path: Path) -> FileFact:

@@ -40,6 +40,8 @@ Inputs = Mapping[str, NDArray[Any]]
 # A chunk of frames, a tail and a context are tens of megabytes; gRPC's own limit for answers is 4.
 MAX_MESSAGE_BYTES: Final = 512 << 20
 CANARY_TIMEOUT: Final = 120.0
+REVIVE_SECONDS: Final = 180.0
+_REVIVE_PAUSE: Final = 1.0
 _PREFIX: Final = re.compile(rf"(?:in ensemble '[^']*', )?({'|'.join(ModelErrorCode)}): (.*)", re.DOTALL)
 # What Triton says, under INTERNAL or without a status, of a model whose process has died or that is not loaded.
 _GONE: Final = re.compile(r"Stub process .* is not healthy|Request for unknown model|Server is stopping")
@@ -162,6 +164,46 @@ class TritonBackend:
             raise BackendUnavailable("the models did not answer in time") from error
         if received != job.frames:
             raise ModelFailed(f"the models rendered {received} of {job.frames} frames")
+
+    async def revive(self, seconds: float = REVIVE_SECONDS) -> None:
+        """Wait until a canary comes back, at most ``seconds``; models whose process has died are loaded again.
+
+        A server refuses to load models unless it runs with ``--model-control-mode=explicit``; then this only waits.
+
+        Raises:
+            BackendUnavailable: no canary came back in time.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                await self.canary()
+            except BackendError as error:
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise BackendUnavailable(f"the models did not come back: {error}") from error
+            else:
+                return
+            await self._reload_the_dead()
+            await asyncio.sleep(_REVIVE_PAUSE)
+
+    async def _reload_the_dead(self) -> None:
+        for model in (contract.PROMPT_ENCODER, contract.DENOISER, contract.DECODER):
+            if await self._alive(model):
+                continue
+            # Refused, or gone altogether: the next canary says so.
+            with contextlib.suppress(InferenceServerException):
+                await self._client.unload_model(model)
+                await self._client.load_model(model, client_timeout=REVIVE_SECONDS)
+
+    async def _alive(self, model: str) -> bool:
+        """Whether the model's process answers; an empty request is refused before any work."""
+        try:
+            async with asyncio.timeout(_REVIVE_PAUSE), contextlib.aclosing(_stream(self._client, model, {}, [])) as s:
+                await anext(s, None)
+        except BackendUnavailable:
+            return False
+        except (BackendError, TimeoutError):
+            return True
+        return True
 
     async def close(self) -> None:
         """Let go of the connection."""
