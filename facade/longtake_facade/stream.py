@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from longtake_facade.events import LogEntry
 from longtake_facade.payload import complete_json
@@ -32,9 +32,16 @@ async def send_events(
     """Stream a chain's events after number ``after`` until its terminal one, or until the client goes away."""
     response = web.StreamResponse(headers={**_HEADERS, **headers})
     await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        # aiohttp would send what is written, and the client would take it for the next answer.
+        return response
     await response.write(b"retry: 2000\n\n")
-    async with aclosing(service.log.follow(chain_id, after)) as entries:
-        async for entry in _with_pings(entries, ping_seconds):
+    # Closed in this order: the log's iterator cannot be closed while a ping's wait for it is under way.
+    async with (
+        aclosing(service.log.follow(chain_id, after)) as followed,
+        aclosing(_with_pings(followed, ping_seconds)) as entries,
+    ):
+        async for entry in entries:
             if entry is None:
                 await response.write(b": ping\n\n")
                 continue
@@ -55,7 +62,7 @@ async def _data(service: Service, chain_id: str, entry: LogEntry, *, inline: boo
         yield piece
 
 
-async def _with_pings(entries: AsyncGenerator[LogEntry, None], seconds: float) -> AsyncIterator[LogEntry | None]:
+async def _with_pings(entries: AsyncGenerator[LogEntry, None], seconds: float) -> AsyncGenerator[LogEntry | None, None]:
     """The entries, and a None whenever there was none for so long."""
     while True:
         pending = asyncio.ensure_future(anext(entries, None))

@@ -241,7 +241,6 @@ class Told:
 
 
 async def render(folder: Path, backend: MemoryBackend) -> Told:
-    folder.mkdir()
     script, told = two(), Told()
     plan = plan_of(script).stages[0]
     writer = StageWriter(folder, plan, SPEC)
@@ -251,11 +250,11 @@ async def render(folder: Path, backend: MemoryBackend) -> Told:
 
 async def test_a_stage_is_three_calls_and_leaves_its_files(tmp_path: Path) -> None:
     """Its start is told when the prompt is encoded, then every step; the tail is there for the stage after."""
-    told = await render(tmp_path / "stage", MemoryBackend(TINY))
+    told = await render(tmp_path, MemoryBackend(TINY))
     assert told.heard == ["start", "1/2", "2/2"]
     job = job_of(two(), 0)
     clip = clip_frames(job, latents_of(job, context_of("a", "n")))
-    np.testing.assert_array_equal(load_tail(tmp_path / "stage"), clip[-9:])
+    np.testing.assert_array_equal(load_tail(tmp_path), clip[-9:])
 
 
 class Silent(MemoryBackend):
@@ -280,8 +279,8 @@ class Silent(MemoryBackend):
 async def test_a_model_that_ends_too_early_failed(tmp_path: Path, model: str) -> None:
     """It is named, and the writer is closed."""
     with pytest.raises(ModelFailed, match=f"the {model} ended without"):
-        await render(tmp_path / "stage", Silent(model))
-    assert not (tmp_path / "stage" / TAIL).exists()
+        await render(tmp_path, Silent(model))
+    assert not (tmp_path / TAIL).exists()
 
 
 async def test_what_a_model_raises_is_passed_on(tmp_path: Path) -> None:
@@ -289,4 +288,4 @@ async def test_what_a_model_raises_is_passed_on(tmp_path: Path) -> None:
     backend = MemoryBackend(TINY)
     backend.failures["a"] = ModelFailed("broke")
     with pytest.raises(BackendError, match="broke"):
-        await render(tmp_path / "stage", backend)
+        await render(tmp_path, backend)
