@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from chains import four
 from longtake import wire
 from longtake.wire import ChainRequest
+from longtake_facade.chain import references
 from longtake_facade.database import Database
 from longtake_facade.events import EventLog
-from longtake_facade.normalise import Normalised, normalise
-from longtake_facade.registry import ChainRecord, Registry, with_digests
+from longtake_facade.normalise import normalise
+from longtake_facade.records import ChainRecord, Draft
+from longtake_facade.registry import Registry, with_digests
 from longtake_facade.storage import Store
 from served import TINY
 
@@ -36,19 +39,28 @@ class Records:
         """A chain that waits."""
         normal = normalise(request or four(), TINY, draw_seed=lambda: 77)
         script = await asyncio.to_thread(with_digests, normal.script, self.store)
-        kept = Normalised(script=script, plan=normal.plan, warnings=normal.warnings, seed_drawn=normal.seed_drawn)
-        return await self.registry.create(f"{next(self._ids):032x}", kept, normal.warnings, key, body)
+        draft = Draft(
+            id=f"{next(self._ids):032x}",
+            script=script,
+            seed_drawn=normal.seed_drawn,
+            warnings=tuple(normal.warnings),
+            references=references(script, normal.plan, TINY),
+            body_sha256=body,
+            idempotency_key=key,
+        )
+        return await self.registry.create(draft)
 
 
 @contextmanager
-def records(folder: Path) -> Iterator[Records]:
-    """Opened in ``folder``, closed at the end."""
+def records(folder: Path, **limits: Any) -> Iterator[Records]:
+    """Opened in ``folder``, closed at the end. ``limits`` are the registry's."""
     database, store = Database(f"sqlite:///{folder / 'test.db'}"), Store(folder)
     log = EventLog(database)
     try:
-        yield Records(database, store, log, Registry(database, store, log))
+        yield Records(database, store, log, Registry(database, log, **limits))
     finally:
         database.close()
+        store.close()
 
 
 def failure(code: wire.ErrorCode = wire.ErrorCode.STAGE_FAILED) -> wire.ChainError:

@@ -37,6 +37,11 @@ class Models(MemoryBackend):
         if self.broken is not None:
             raise self.broken
 
+    async def revive(self) -> None:
+        await super().revive()
+        if self.broken is not None:
+            raise self.broken
+
     async def encode_prompt(self, prompt: str, negative_prompt: str) -> bytes:
         if self.broken is not None:
             raise self.broken
@@ -113,6 +118,19 @@ async def test_idle_models_are_sent_a_canary(models: Models) -> None:
         await until(lambda: models.canaries >= 3)
         models.broken = BackendUnavailable("gone")
         await until(lambda: not readiness.ready)
+        models.broken = None
+        await until(lambda: readiness.ready)
+
+
+async def test_models_that_are_gone_are_helped_to_come_back(models: Models) -> None:
+    """When it has turned red, not before; what came back is green without another canary."""
+    readiness = Readiness(models, idle_seconds=3600, retry_seconds=0.005)
+    await readiness.probe()
+    async with watching(readiness):
+        models.broken = BackendUnavailable("gone")
+        readiness.failed()
+        await until(lambda: models.revived == 1)
+        assert not readiness.ready
         models.broken = None
         await until(lambda: readiness.ready)
 
