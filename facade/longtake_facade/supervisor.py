@@ -100,7 +100,9 @@ class SupervisedBackend:
         """
         while True:
             reason = await self._server.died()
-            _log.warning("the embedded server died", reason=reason)
+            # While it is being mended, it is we who ended it.
+            if not self._mending.locked():
+                _log.warning("the embedded server died", reason=reason)
             await self.revive()
 
     async def close(self) -> None:

@@ -45,6 +45,7 @@ _REVIVE_PAUSE: Final = 1.0
 _PREFIX: Final = re.compile(rf"(?:in ensemble '[^']*', )?({'|'.join(ModelErrorCode)}): (.*)", re.DOTALL)
 # What Triton says, under INTERNAL or without a status, of a model whose process has died or that is not loaded.
 _GONE: Final = re.compile(r"Stub process .* is not healthy|Request for unknown model|Server is stopping")
+_STUB: Final = re.compile(r"Stub process '(\w+?)_\d+_\d+' is not healthy")
 _KIND_GPU: Final = 1
 
 _FAILED_TEXT: Final = "the model failed; the server's log says why"
@@ -73,6 +74,14 @@ STATUS_ERRORS: Final[Mapping[grpc.StatusCode, BackendError]] = {
     grpc.StatusCode.UNAVAILABLE: BackendUnavailable(_UNAVAILABLE_TEXT),
     grpc.StatusCode.DATA_LOSS: ModelFailed(_FAILED_TEXT),
 }
+
+
+class _ModelGone(BackendUnavailable):
+    """The process of ``model`` has died, where Triton says of which."""
+
+    def __init__(self, message: str, model: str | None) -> None:
+        super().__init__(message)
+        self.model = model
 
 
 class TritonBackend:
@@ -176,34 +185,19 @@ class TritonBackend:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
-                await self.canary()
+                return await self.canary()
             except BackendError as error:
                 if asyncio.get_running_loop().time() >= deadline:
                     raise BackendUnavailable(f"the models did not come back: {error}") from error
-            else:
-                return
-            await self._reload_the_dead()
+                if isinstance(error, _ModelGone) and error.model:
+                    await self._reload(error.model)
             await asyncio.sleep(_REVIVE_PAUSE)
 
-    async def _reload_the_dead(self) -> None:
-        for model in (contract.PROMPT_ENCODER, contract.DENOISER, contract.DECODER):
-            if await self._alive(model):
-                continue
-            # Refused, or gone altogether: the next canary says so.
-            with contextlib.suppress(InferenceServerException):
-                await self._client.unload_model(model)
-                await self._client.load_model(model, client_timeout=REVIVE_SECONDS)
-
-    async def _alive(self, model: str) -> bool:
-        """Whether the model's process answers; an empty request is refused before any work."""
-        try:
-            async with asyncio.timeout(_REVIVE_PAUSE), contextlib.aclosing(_stream(self._client, model, {}, [])) as s:
-                await anext(s, None)
-        except BackendUnavailable:
-            return False
-        except (BackendError, TimeoutError):
-            return True
-        return True
+    async def _reload(self, model: str) -> None:
+        # Refused, or gone altogether: the next canary says so.
+        with contextlib.suppress(InferenceServerException):
+            await self._client.unload_model(model)
+            await self._client.load_model(model)
 
     async def close(self) -> None:
         """Let go of the connection."""
@@ -238,7 +232,8 @@ def error_of(code: grpc.StatusCode, message: str | None) -> BackendError:
     prefixed = _PREFIX.fullmatch(message or "")
     if prefixed is None:
         if _GONE.search(message or ""):
-            return BackendUnavailable(_GONE_TEXT)
+            stub = _STUB.search(message or "")
+            return _ModelGone(_GONE_TEXT, stub[1] if stub else None)
         meaning = STATUS_ERRORS[code]
         return type(meaning)(*meaning.args)
     model_code, text = ModelErrorCode(prefixed[1]), prefixed[2]
