@@ -66,14 +66,23 @@ def script() -> wire.ChainScript:
     )  # fmt: skip
 
 
-def complete(video: bytes) -> wire.Complete:
-    """The completion of that chain."""
+def complete(video: bytes, inline: bytes | None = None) -> wire.Complete:
+    """The completion of that chain; ``inline`` is what it carries in place of the video."""
     join = wire.Join(stage_idx=1, transition=wire.Transition.CUT, colour_shift=1.5, frame_jump=2.5, inner_jump=0.5)
     return wire.Complete(
-        video=video, format="mp4", width=64, height=32, frames=9, fps=24, stage_count=2, script=script(),
-        thumbnail=b"\x89PNG", gif_preview=b"GIF89a", duration_ms=375, generation_time_ms=1200, chain_id=CHAIN_ID,
+        video=video if inline is None else inline, format="mp4", width=64, height=32, frames=9, fps=24, stage_count=2,
+        script=script(), thumbnail=b"\x89PNG", gif_preview=b"GIF89a", duration_ms=375, generation_time_ms=1200, chain_id=CHAIN_ID,
         content_url=f"/api/chains/{CHAIN_ID}/video", sha256=hashlib.sha256(video).hexdigest(), seed_drawn=False,
         joins=[join],
+    )  # fmt: skip
+
+
+def summary(chain_id: str, state: wire.ChainState = wire.ChainState.COMPLETED) -> wire.ChainSummary:
+    """A chain as it is listed."""
+    return wire.ChainSummary(
+        id=chain_id, state=state, created_at="2026-01-01T00:00:00Z", prompt=script().stage[0].prompt, stage_count=2,
+        stages_done=2, total_frames=9, output_format="mp4", events_url=f"/api/chains/{chain_id}/events",
+        expires_at="2026-01-08T00:00:00Z",
     )  # fmt: skip
 
 
@@ -83,11 +92,11 @@ def event(name: str, number: int, data: object) -> bytes:
     return b"event: %s\nid: %d\ndata: %s\n\n" % (name.encode(), number, body)
 
 
-def stream_bytes(video: bytes, after: int = 0) -> bytes:
+def stream_bytes(video: bytes, after: int = 0, inline: bytes | None = None) -> bytes:
     """The whole stream of the chain, or what comes after the event ``after``."""
     events = [event("progress", n, data) for n, data in enumerate(PROGRESS, 1)]
-    events.append(event("complete", len(events) + 1, complete(video)))
-    return b"retry: 2000\n\n: ping\n\n" + b"".join(events[after:])
+    events.append(event("complete", len(events) + 1, complete(video, inline)))
+    return b"retry: 10\n\n: ping\n\n" + b"".join(events[after:])
 
 
 async def send(request: web.Request, *parts: bytes, abort: bool = False) -> web.StreamResponse:
@@ -109,10 +118,14 @@ def as_json(data: object, status: int = 200, **headers: str) -> web.Response:
 
 
 class WireServer:
-    """Answers as a server whose one chain is always done; ``answers`` are given first, one a request."""
+    """Answers as a server whose one chain is always done; ``answers`` are given first, one a request.
+
+    ``others`` are the ids of older chains, which are listed but not there otherwise.
+    """
 
     def __init__(self) -> None:
         self.video = mp4()
+        self.others: list[str] = []
         self.answers: deque[Handler] = deque()
         self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
         self.app = web.Application(client_max_size=2**28)
@@ -134,6 +147,12 @@ class WireServer:
         fixed: dict[tuple[str, str], web.Response] = {
             ("POST", "/api/chains"): as_json(self._accepted(wire.ChainState.QUEUED), 202),
             ("POST", f"{chain}/cancel"): as_json(self._accepted(wire.ChainState.CANCELLED), 202),
+            ("POST", f"{chain}/resume"): as_json(self._accepted(wire.ChainState.QUEUED), 202),
+            ("POST", f"{chain}/retake"): as_json(self._accepted(wire.ChainState.QUEUED), 202),
+            ("DELETE", chain): web.Response(status=204),
+            ("GET", "/api/chains"): self._page(request),
+            ("GET", f"{chain}/video"): web.Response(body=self.video, content_type="video/mp4"),
+            ("GET", f"{chain}/stages/1/video"): web.Response(body=self.video, content_type="video/mp4"),
             ("GET", chain): as_json(self._detail()),
             ("POST", "/api/chains/validate"): as_json(self._report()),
             ("GET", "/api/capabilities/chain-limits"): as_json(LIMITS),
@@ -145,8 +164,10 @@ class WireServer:
             return await send(request, stream_bytes(self.video))
         if request.path == f"{chain}/events":
             after = int(request.headers.get("Last-Event-ID", "0"))
-            ended = after > len(PROGRESS)
-            return web.Response(status=204) if ended else await send(request, stream_bytes(self.video, after))
+            if after > len(PROGRESS):
+                return web.Response(status=204)
+            video = self.video if request.query.get("inline") == "true" else b""
+            return await send(request, stream_bytes(self.video, after, inline=video))
         unknown = wire.ApiError(error="no such endpoint", code=wire.ErrorCode.NOT_FOUND, request_id="r-1")
         return fixed.get((request.method, request.path)) or as_json(unknown, 404)
 
@@ -163,6 +184,13 @@ class WireServer:
         return wire.ChainDetail(
             **accepted, created_at="2026-01-01T00:00:00Z", stages=[], script=script(), total_frames=9
         )
+
+    def _page(self, request: web.Request) -> web.Response:
+        limit, start = int(request.query.get("limit", "20")), int(request.query.get("cursor", "0"))
+        ids = [CHAIN_ID, *self.others]
+        cursor = str(start + limit) if start + limit < len(ids) else None
+        chains = [summary(chain_id) for chain_id in ids[start : start + limit]]
+        return as_json(wire.ChainList(chains=chains, next_cursor=cursor))
 
     def _report(self) -> wire.ValidationReport:
         warning = wire.Problem(path="stages[1].negative_prompt", message="has no effect")

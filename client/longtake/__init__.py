@@ -6,15 +6,16 @@
 :mod:`longtake.wire` has every message, :mod:`longtake.errors` every error.
 """
 
+from longtake.async_client import AsyncLongtake
 from longtake.blocking import EventStream
-from longtake.client import AsyncLongtake, Longtake
-from longtake.errors import ChainError, LongtakeError, RequestRefused
+from longtake.client import Longtake
+from longtake.errors import ChainError, GaveUp, LongtakeError, RequestRefused
 from longtake.retry import Retries
 from longtake.script import dump as dump_script
 from longtake.script import load as load_script
 from longtake.streams import AsyncEventStream, Completion, Event, UnknownEvent
 from longtake.video import VideoData
-from longtake.wire import ChainRequest, ChainScript, ChainStage, Transition
+from longtake.wire import ChainRequest, ChainScript, ChainStage, ChainState, Transition
 
 __all__ = [
     "AsyncEventStream",
@@ -23,9 +24,11 @@ __all__ = [
     "ChainRequest",
     "ChainScript",
     "ChainStage",
+    "ChainState",
     "Completion",
     "Event",
     "EventStream",
+    "GaveUp",
     "Longtake",
     "LongtakeError",
     "RequestRefused",

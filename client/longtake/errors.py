@@ -10,7 +10,8 @@
     ├── TransportError                  no answer, or not all of it
     │   ├── ConnectionFailed            nothing answers at the address
     │   ├── ConnectionLost              the connection broke before the answer was complete
-    │   └── TimedOut                    waited too long: phase
+    │   ├── TimedOut                    waited too long: phase
+    │   └── GaveUp                      reconnected for too long without anything new
     ├── ProtocolError                   an answer that is not of this wire
     │   ├── StreamEnded                 the stream ended without a terminal event
     │   ├── EventTooLarge               an event outgrew the limit
@@ -117,6 +118,13 @@ class TimedOut(TransportError):
     def __init__(self, message: str, *, phase: str) -> None:
         super().__init__(message)
         self.phase = phase
+
+
+class GaveUp(TransportError):
+    """A connection that broke was made again and again, for too long without anything new; the cause is the last one.
+
+    The chain goes on without its followers: ``events(chain_id, after=last_event_id)`` goes on where this ended.
+    """
 
 
 class ProtocolError(LongtakeError):

@@ -1,6 +1,8 @@
 """When a request is sent again, and after how long. Pure: nothing here sleeps or sends."""
 
 import random
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,11 +11,15 @@ from longtake.errors import (
     ConnectionLost,
     LongtakeError,
     ServerError,
+    StreamEnded,
     TimedOut,
     UnexpectedAnswer,
 )
 
 _BUSY: Final = frozenset({429, 503})
+_PASSING: Final = frozenset({429, 502, 503, 504})
+"""What a server, or the proxy before it, answers while it starts."""
+_SPREAD: Final = 1.25
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,60 @@ class Retries:
         asked = getattr(error, "retry_after", None)
         if asked is not None:
             return float(asked) if asked <= self.longest_wait else None
-        backoff = min(self.longest_delay, self.first_delay * 2.0 ** (attempt - 1))
-        return backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        return self.backoff(attempt)
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after the failure number ``attempt``, from 1."""
+        # Beyond 2**1023 a float overflows.
+        longest = min(self.longest_delay, self.first_delay * 2.0 ** min(attempt - 1, 32))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+class Patience:
+    """How long something that broke is taken up again while it brings nothing new.
+
+    ``seconds``: from the first failure after something new; 0 to give up at once, None for never.
+    """
+
+    def __init__(self, seconds: float | None, retries: Retries, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds = seconds
+        self._retries = retries
+        self._clock = clock
+        self._failures = 0
+        self._since = 0.0
+
+    def progressed(self) -> None:
+        """Something new came: begin to count anew."""
+        self._failures = 0
+
+    def delay(self, error: LongtakeError, asked: float | None = None) -> float | None:
+        """Seconds until the next attempt, None when it is time to give up.
+
+        ``asked``: how long the server wants to be left alone after a drop, in seconds; ``Retry-After`` of ``error`` is
+        heeded too, both up to the longest wait. From the second failure on the back-off counts as well.
+        """
+        now = self._clock()
+        if self._failures == 0:
+            self._since = now
+        self._failures += 1
+        wanted = [seconds for seconds in (asked, getattr(error, "retry_after", None)) if seconds is not None]
+        spread = random.uniform(1.0, _SPREAD)  # noqa: S311 - spreads load, guards nothing
+        delay = min(max(wanted, default=0.0), self._retries.longest_wait) * spread
+        if self._failures > 1 or not wanted:
+            delay = max(delay, self._retries.backoff(self._failures))
+        if self.seconds is None:
+            return delay
+        left = self._since + self.seconds - now
+        return min(delay, left) if left > 0 else None
+
+
+def is_drop(error: LongtakeError) -> bool:
+    """Whether the same request may succeed later because the connection or the server, not the request, failed."""
+    if isinstance(error, TimedOut):
+        return error.phase != "total"
+    if isinstance(error, ServerError | UnexpectedAnswer):
+        return error.status in _PASSING
+    return isinstance(error, ConnectionFailed | ConnectionLost | StreamEnded)
 
 
 def _may_pass(error: LongtakeError, repeatable: bool) -> bool:

@@ -3,8 +3,9 @@
 import contextlib
 import email.utils
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 import anyio
 import httpx2
@@ -67,12 +68,25 @@ def translated(address: str) -> Iterator[None]:
 
 
 class Sender:
-    """Sends requests of one client, again where that helps."""
+    """Makes and sends requests of one client, again where that helps."""
 
     def __init__(self, http: httpx2.AsyncClient, retries: Retries) -> None:
         self._http = http
-        self._retries = retries
+        self.retries = retries
         self.address = str(http.base_url).rstrip("/")
+
+    def get(self, path: str, accept: str = JSON, params: Mapping[str, str] | None = None) -> httpx2.Request:
+        """A request to be sent."""
+        return self._http.build_request("GET", path, params=params or None, headers={"Accept": accept})
+
+    def post(self, path: str, body: bytes = b"", accept: str = JSON) -> httpx2.Request:
+        """A request with a JSON body, or with none, to be sent."""
+        headers = {"Accept": accept} | ({"Content-Type": JSON} if body else {})
+        return self._http.build_request("POST", path, content=body, headers=headers)
+
+    def delete(self, path: str) -> httpx2.Request:
+        """A request to be sent."""
+        return self._http.build_request("DELETE", path, headers={"Accept": JSON})
 
     async def open(
         self, request: httpx2.Request, *, repeatable: bool, content_type: str | None, retry: bool = True
@@ -90,7 +104,7 @@ class Sender:
             try:
                 return await self._once(request, content_type)
             except errors.LongtakeError as error:
-                delay = self._retries.delay(error, attempt, repeatable=repeatable) if retry else None
+                delay = self.retries.delay(error, attempt, repeatable=repeatable) if retry else None
                 if delay is None:
                     raise
             await anyio.sleep(delay)
@@ -137,6 +151,11 @@ class Sender:
         if response.is_error and content_type == JSON and (error := _typed(response, body)):
             return error
         return _unexpected(response, content_type, body)
+
+
+def chain_path(chain_id: str, rest: str = "") -> str:
+    """Where a chain is, or what is below it; an id cannot leave its place."""
+    return f"/api/chains/{quote(chain_id, safe='')}{rest}"
 
 
 @contextlib.asynccontextmanager

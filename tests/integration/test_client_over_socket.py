@@ -164,7 +164,7 @@ async def test_the_other_endpoints_answer_with_their_structs(
     assert (await client.result(CHAIN_ID)).chain_id == CHAIN_ID
     paths = [path for _, path, _, _ in wired[0].requests]
     assert "/api/capabilities/chain-limits?model=a/b+c" in paths or any("model=a%2Fb" in path for path in paths)
-    assert paths[-1] == f"/api/chains/{CHAIN_ID}/events?inline=true"
+    assert paths[-2:] == [f"/api/chains/{CHAIN_ID}/events", f"/api/chains/{CHAIN_ID}/video"]
 
 
 async def test_events_go_on_after_an_id_and_may_be_none(wired: tuple[WireServer, str], client: AsyncLongtake) -> None:
@@ -239,30 +239,23 @@ async def test_an_error_event_with_a_message_alone_is_a_chain_error(
 
 
 @pytest.mark.parametrize("cut", [0, 60, -1, -2, -500])
-async def test_a_truncated_stream_names_the_chain_and_the_last_event(
-    wired: tuple[WireServer, str], client: AsyncLongtake, cut: int
+async def test_without_reconnecting_a_truncated_stream_names_the_chain_and_the_last_event(
+    wired: tuple[WireServer, str], cut: int
 ) -> None:
     """Wherever the stream ends before its terminal event, the caller learns how to go on."""
     wired[0].then(streaming(stream_bytes(wired[0].video)[:cut]))
     seen: list[object] = []
-    with pytest.raises(errors.StreamEnded) as caught:
-        await client.generate(REQUEST, on_event=seen.append)
-    assert caught.value.chain_id == CHAIN_ID
-    assert caught.value.last_event_id == (str(len(seen)) if seen else None)
+    async with AsyncLongtake(wired[1], reconnect_timeout=0) as client:
+        with pytest.raises(errors.GaveUp) as caught:
+            await client.generate(REQUEST, on_event=seen.append)
+        assert isinstance(caught.value.__cause__, errors.StreamEnded)
+        assert caught.value.chain_id == CHAIN_ID
+        assert caught.value.last_event_id == (str(len(seen)) if seen else None)
+        rest = [item async for item in client.events(CHAIN_ID, after=caught.value.last_event_id)]
+        assert seen + rest[:-1] == PROGRESS
 
 
-async def test_a_connection_broken_in_an_event_is_lost_not_ended(
-    wired: tuple[WireServer, str], client: AsyncLongtake
-) -> None:
-    """A reset is told from an orderly end, is not retried once the stream began, and names the chain."""
-    wired[0].then(streaming(event("progress", 1, PROGRESS[0]), b"event: complete\ndata: {", abort=True))
-    with pytest.raises(errors.ConnectionLost) as caught:
-        await client.generate(REQUEST)
-    assert caught.value.chain_id == CHAIN_ID
-    assert len(wired[0].requests) == 1
-
-
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"video": 3}', b"\xff\xfe", b'{"video":"%%%"}'])
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"type":"queued","video":3}', b"\xff\xfe"])
 @pytest.mark.parametrize("name", ["complete", "error", "progress"])
 async def test_rubbish_in_an_event_is_a_protocol_error(
     wired: tuple[WireServer, str], client: AsyncLongtake, name: str, data: bytes
@@ -385,10 +378,12 @@ async def test_silence_ends_in_a_typed_time_out_that_names_the_chain(wired: tupl
         return await silent(request)
 
     wired[0].then(stalls)
-    async with AsyncLongtake(wired[1], silence_timeout=0.2) as client:
-        with pytest.raises(errors.TimedOut) as caught:
+    async with AsyncLongtake(wired[1], silence_timeout=0.2, reconnect_timeout=0) as client:
+        with pytest.raises(errors.GaveUp) as caught:
             await client.generate(REQUEST)
-    assert (caught.value.phase, caught.value.chain_id, caught.value.last_event_id) == ("silence", CHAIN_ID, "1")
+    assert isinstance(caught.value.__cause__, errors.TimedOut)
+    assert caught.value.__cause__.phase == "silence"
+    assert (caught.value.chain_id, caught.value.last_event_id) == (CHAIN_ID, "1")
 
 
 async def test_the_total_time_out_covers_stream_and_calls(wired: tuple[WireServer, str]) -> None:

@@ -96,7 +96,7 @@ def test_the_formats_ending_chooses_the_format_where_the_script_does_not() -> No
 def test_a_server_of_the_environment_is_used(run, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int) -> None:  # type: ignore[no-untyped-def]  # the fixture
     """LONGTAKE_SERVER stands for --server."""
     monkeypatch.setenv("LONGTAKE_SERVER", f"http://127.0.0.1:{unused_tcp_port}")
-    monkeypatch.setattr("longtake.client.Retries", lambda: Retries(attempts=1))
+    monkeypatch.setattr("longtake.async_client.Retries", lambda: Retries(attempts=1))
     status, _, err = run("limits")
     assert status == cli.FAILED
     assert str(unused_tcp_port) in err
