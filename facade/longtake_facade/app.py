@@ -109,7 +109,9 @@ async def logged(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def known_host(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a Host that is not ours: a page elsewhere whose name was rebound to this address is no user of it."""
-    name = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
+    # Not request.host, which is this machine's own name where there is no Host.
+    host = request.headers.get(hdrs.HOST, "")
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     if name.lower() not in request.app[SETTINGS].hosts:
         message = f"this server does not answer to the host name `{name}`; --allow-host adds one"
         raise Refused(403, ErrorCode.FORBIDDEN_HOST, message)

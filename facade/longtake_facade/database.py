@@ -42,6 +42,8 @@ chains = Table(
     Column("queued_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
+    # Its place in the queue as it was last told, while it waits.
+    Column("position", Integer),
     # When it may be removed, once it has ended.
     Column("expires_at", Float),
     # Someone wants it to end that runs in another process.
@@ -101,7 +103,8 @@ class Database:
     """A database of chains by SQLAlchemy URL."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_engine(url)
+        # Errors are logged with their text, and parameters are scripts.
+        self._engine = create_engine(url, hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _configure_sqlite)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
