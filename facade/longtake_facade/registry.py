@@ -100,8 +100,7 @@ class Registry:
 
     def _wait(self, connection: Connection, chain_id: str, ahead: int, told: Told) -> None:
         if ahead >= self._max_running:
-            waiting = wire.Queued(position=ahead - self._max_running)
-            told.append((chain_id, add_progress(connection, chain_id, waiting)))
+            _tell_position(connection, chain_id, ahead - self._max_running, told)
 
     # ---------------------------------------------------------------------------------------------------- reading
 
@@ -170,9 +169,11 @@ class Registry:
         """Tell those that still have to wait their new position."""
         running = select(func.count()).select_from(chains).where(chains.c.state == ChainState.RUNNING)
         free = max(0, self._max_running - int(connection.execute(running).scalar_one()))
-        waiting = select(chains.c.id).where(chains.c.state == ChainState.QUEUED).order_by(chains.c.queued_at)
-        for position, chain_id in enumerate(list(connection.execute(waiting).scalars())[free:]):
-            told.append((chain_id, add_progress(connection, chain_id, wire.Queued(position=position))))
+        queued = select(chains.c.id, chains.c.position).where(chains.c.state == ChainState.QUEUED)
+        waiting = connection.execute(queued.order_by(chains.c.queued_at)).all()[free:]
+        for position, (chain_id, last_told) in enumerate(waiting):
+            if position != last_told:
+                _tell_position(connection, chain_id, position, told)
 
     async def complete(self, chain_id: str, complete: wire.Complete) -> bool:
         """End a running chain with its result, ``complete`` without payload bytes. False: it had ended."""
@@ -234,6 +235,7 @@ class Registry:
                     finished_at=None,
                     expires_at=None,
                     cancel_requested=False,
+                    position=None,
                     error=None,
                 )
             )
@@ -358,6 +360,11 @@ def _insert(connection: Connection, draft: Draft) -> None:
     connection.execute(
         insert(references), [{"chain_id": draft.id, "kind": kind, "key": key} for kind, key in draft.references]
     )
+
+
+def _tell_position(connection: Connection, chain_id: str, position: int, told: Told) -> None:
+    connection.execute(_chain(chain_id).values(position=position))
+    told.append((chain_id, add_progress(connection, chain_id, wire.Queued(position=position))))
 
 
 def _supersede_end(connection: Connection, chain_id: str, code: str) -> None:
