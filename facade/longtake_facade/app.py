@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from longtake.wire import ErrorCode
 from longtake_facade.backend import Backend
 from longtake_facade.chain import Recipe
-from longtake_facade.database import Database
+from longtake_facade.database import CannotOpen, Database
 from longtake_facade.errors import REQUEST_ID, Handler, Refused, errors_as_json
 from longtake_facade.events import EventLog
 from longtake_facade.handlers import READINESS, SERVICE, routes
@@ -36,7 +36,11 @@ def build_app(settings: Settings, backend: Backend) -> web.Application:
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[logged, errors_as_json, known_host, preflight])
     store = Store(settings.data, settings.node)
-    database = Database(settings.database_url)
+    try:
+        database = Database(settings.database_url)
+    except CannotOpen:
+        store.close()
+        raise
     log = EventLog(database)
     registry = Registry(
         database,
@@ -55,15 +59,19 @@ def build_app(settings: Settings, backend: Backend) -> web.Application:
     app.on_response_prepare.append(allow_origin)
 
     async def running(_: web.Application) -> AsyncIterator[None]:
-        await readiness.probe()
-        await queue.open()
-        await service.recover()
-        async with _in_background(readiness.watch(), _janitor(service)):
-            yield
-        await queue.close()
-        await recipe.stop()
-        database.close()
-        store.close()
+        try:
+            await readiness.probe()
+            await queue.open()
+            try:
+                await service.recover()
+                async with _in_background(readiness.watch(), _janitor(service)):
+                    yield
+            finally:
+                await queue.close()
+                await recipe.stop()
+        finally:
+            database.close()
+            store.close()
 
     app.cleanup_ctx.append(running)
     return app

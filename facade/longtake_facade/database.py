@@ -16,6 +16,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Engine,
     Float,
     ForeignKey,
     Index,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 T = TypeVar("T")
 _metadata = MetaData()
@@ -99,16 +101,25 @@ references = Table(
 )
 
 
+class CannotOpen(Exception):
+    """The database cannot be opened; the message says why."""
+
+
 class Database:
     """A database of chains by SQLAlchemy URL."""
 
     def __init__(self, url: str) -> None:
-        # Errors are logged with their text, and parameters are scripts.
-        self._engine = create_engine(url, hide_parameters=True)
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _configure_sqlite)
+        """Open it and make sure that its tables are there.
+
+        Raises:
+            CannotOpen: the URL is none, its driver is not installed, or nothing answers there.
+        """
+        try:
+            self._engine = _engine(url)
+        except (SQLAlchemyError, ImportError) as error:
+            reason = str(error.orig if isinstance(error, DBAPIError) else error)
+            raise CannotOpen(f"cannot open the database: {reason.partition(chr(10))[0]}") from error
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="database")
-        _metadata.create_all(self._engine)
 
     async def run(self, transaction: Callable[[Connection], T]) -> T:
         """Run ``transaction`` in the database's thread: all of it, or, when it raises, nothing."""
@@ -123,6 +134,19 @@ class Database:
         """Finish what was begun and let go of the connections."""
         self._thread.shutdown(wait=True)
         self._engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    # Errors are logged with their text, and parameters are scripts.
+    engine = create_engine(url, hide_parameters=True)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure_sqlite)
+    try:
+        _metadata.create_all(engine)
+    except SQLAlchemyError:
+        engine.dispose()
+        raise
+    return engine
 
 
 def _configure_sqlite(connection: Any, _: Any) -> None:

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from longtake_facade.app import build_app
 from longtake_facade.backend import Backend, BackendError
+from longtake_facade.database import CannotOpen
 from longtake_facade.embedded import EmbeddedTritonError, embedded_triton
 from longtake_facade.settings import Settings
 from longtake_facade.storage import StoreInUse
@@ -71,10 +72,14 @@ def serve(
         _leave(2, "; ".join(_words(fault["loc"], fault["msg"]) for fault in error.errors()))
     # Everything that is written is its owner's alone.
     os.umask(0o077)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        _leave(1, f"cannot use the data folder {settings.data}: {error.strerror}")
     _log_to_stderr()
     try:
         asyncio.run(_main(settings))
-    except (CannotServe, EmbeddedTritonError, BackendError, StoreInUse) as error:
+    except (CannotServe, CannotOpen, EmbeddedTritonError, BackendError, StoreInUse) as error:
         _leave(1, str(error))
 
 
@@ -134,7 +139,12 @@ async def _models(settings: Settings) -> AsyncIterator[tuple[Backend, Awaitable[
         start_timeout=settings.start_timeout,
     )
     async with supervised(start) as embedded:
-        yield embedded, embedded.watch()
+        watch = asyncio.ensure_future(embedded.watch())
+        try:
+            yield embedded, watch
+        finally:
+            watch.cancel()
+            await asyncio.wait([watch])
 
 
 async def _connected(address: str, seconds: float) -> Backend:
