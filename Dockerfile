@@ -42,7 +42,8 @@ EXPOSE 8001
 # No request loads a model, and none registers shared memory (the way of the 2025 attacks).
 CMD ["tritonserver", \
      "--model-repository=/models", \
-     "--model-control-mode=none", \
+     "--model-control-mode=explicit", \
+     "--load-model=*", \
      "--http-address=127.0.0.1", \
      "--metrics-address=0.0.0.0", \
      "--allow-client-shm=false", \
