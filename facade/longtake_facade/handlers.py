@@ -24,6 +24,7 @@ CONTENT_TYPES = {"mp4": "video/mp4", "gif": "image/gif", "apng": "image/apng", "
 _GALLERY_LIMIT = 100
 _PAGE_DEFAULT = 20
 _PAGE_MAX = 100
+_KEY_MAX = 255
 
 
 def routes() -> list[web.RouteDef]:
@@ -43,7 +44,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/api/chains/{chain_id}/video", video),
         web.get("/api/chains/{chain_id}/thumbnail", thumbnail),
         web.get("/api/chains/{chain_id}/preview", preview),
-        web.get("/api/chains/{chain_id}/stages/{stage_idx:[0-9]+}/video", stage_video),
+        web.get("/api/chains/{chain_id}/stages/{stage_idx:[0-9]{1,4}}/video", stage_video),
         web.get("/api/capabilities/chain-limits", limits),
         web.get("/api/models", models),
         web.get("/api/gallery", gallery),
@@ -102,7 +103,7 @@ async def validate(request: web.Request) -> web.Response:
 async def _submit(request: web.Request) -> ChainRecord:
     body = await _body(request)
     _backend_answers(request)
-    return await request.app[SERVICE].submit(body, request.headers.get(wire.IDEMPOTENCY_HEADER))
+    return await request.app[SERVICE].submit(body, _idempotency_key(request))
 
 
 def _backend_answers(request: web.Request) -> None:
@@ -138,7 +139,7 @@ def _failure(chain_id: str, error: wire.ChainError) -> web.Response:
 async def chains(request: web.Request) -> web.Response:
     """A page of chains, newest first."""
     limit = request.query.get("limit", str(_PAGE_DEFAULT))
-    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= _PAGE_MAX):
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= _PAGE_MAX):
         raise Refused(422, ErrorCode.VALIDATION_ERROR, f"?limit= must be 1..{_PAGE_MAX}", path="limit")
     state = request.query.get("state")
     if state is not None and state not in set(wire.ChainState):
@@ -181,7 +182,7 @@ async def retake(request: web.Request) -> web.Response:
     """A new chain that renders one stage anew."""
     body = await _body(request)
     _backend_answers(request)
-    key = request.headers.get(wire.IDEMPOTENCY_HEADER)
+    key = _idempotency_key(request)
     return _accepted(await request.app[SERVICE].retake(request.match_info["chain_id"], body, key))
 
 
@@ -305,6 +306,14 @@ def _flag(request: web.Request, name: str, *, default: bool) -> bool:
     if value not in ("true", "false"):
         raise Refused(422, ErrorCode.VALIDATION_ERROR, f"?{name}= must be true or false", path=name)
     return value == "true"
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get(wire.IDEMPOTENCY_HEADER)
+    if key is not None and not (0 < len(key) <= _KEY_MAX and key.isascii() and key.isprintable()):
+        message = f"{wire.IDEMPOTENCY_HEADER} must be 1..{_KEY_MAX} printable ASCII characters"
+        raise Refused(422, ErrorCode.VALIDATION_ERROR, message, path=wire.IDEMPOTENCY_HEADER)
+    return key
 
 
 def _last_event_id(request: web.Request) -> int:
