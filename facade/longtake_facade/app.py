@@ -9,6 +9,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from longtake.wire import ErrorCode
+from longtake_facade import pages
 from longtake_facade.backend import Backend
 from longtake_facade.chain import Recipe
 from longtake_facade.database import CannotOpen, Database
@@ -56,6 +57,7 @@ def build_app(settings: Settings, backend: Backend) -> web.Application:
     app[READINESS] = readiness
     service = app[SERVICE] = Service(backend, registry, log, store, recipe, queue)
     app.add_routes(routes())
+    app.add_routes(pages.routes())
     app.on_response_prepare.append(allow_origin)
 
     async def running(_: web.Application) -> AsyncIterator[None]:
