@@ -189,7 +189,7 @@ async def test_a_change_and_its_event_are_written_together_or_not_at_all(kept: R
 ACTIONS = st.lists(st.one_of(st.just("append"), st.just("pause"), st.integers(0, 8)), max_size=14)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(actions=ACTIONS, backlog=st.integers(1, 4), page=st.integers(1, 4))
 def test_followers_that_come_at_any_time_hear_every_event_once(
     actions: list[str | int], backlog: int, page: int

@@ -88,7 +88,7 @@ async def test_the_pieces_are_the_json_of_the_whole(kept: Records, other: dict[s
     assert b"\n" not in inline + without + answer
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(block=st.sampled_from([3, 6, 12]), blocks=st.integers(0, 4), more=st.integers(-3, 3))
 def test_a_video_of_any_size_is_the_same_in_pieces(block: int, blocks: int, more: int) -> None:
     """At, before and after the boundaries of blocks; empty too."""

@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 import pytest
 
+from longtake_facade import readiness as module
 from longtake_facade.backend import (
     BackendError,
     BackendUnavailable,
@@ -52,6 +53,16 @@ class Models(MemoryBackend):
             raise self.broken_decoder
         async for response in super().decode(job, latents):
             yield response
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -147,16 +158,21 @@ async def test_a_failure_is_looked_into_long_before_the_models_count_as_idle(mod
         assert readiness.ready
 
 
-async def test_no_canary_is_sent_while_real_work_is_recent(models: Models) -> None:
-    """Every response counts, so that a canary does not queue behind a long clip."""
-    readiness = Readiness(models, idle_seconds=0.5, retry_seconds=0.01)
+async def test_no_canary_is_sent_while_real_work_is_recent(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every response counts, so that a canary does not queue behind a long clip; afterwards one is sent."""
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    readiness = Readiness(models, idle_seconds=60, retry_seconds=0.001)
     await readiness.probe()
     observed = ObservedBackend(models, readiness)
     async with watching(readiness):
-        for _ in range(30):
+        for _ in range(10):
+            clock.now += 40
+            await asyncio.sleep(0.005)
             await render(observed)
-            await asyncio.sleep(0.03)
-    assert models.canaries == 1
+        assert models.canaries == 1
+        clock.now += 61
+        await until(lambda: models.canaries == 2)
 
 
 async def test_real_work_turns_it_green_and_failing_work_red(models: Models) -> None:

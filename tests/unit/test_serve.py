@@ -51,7 +51,7 @@ def command(folder: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 def test_a_triton_that_does_not_answer_is_waited_for_and_named(tmp_path: Path, dead: int) -> None:
     """Until the time for the start is over; then one line, code 1, and nothing on the standard output."""
-    ended = command(tmp_path, "--triton", f"127.0.0.1:{dead}", LONGTAKE_START_TIMEOUT="0.5")
+    ended = command(tmp_path, "--triton", f"127.0.0.1:{dead}", LONGTAKE_START_TIMEOUT="0.1")
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"longtake: Triton at 127.0.0.1:{dead} does not answer")
     assert (ended.returncode, ended.stdout) == (1, "")
