@@ -2,14 +2,17 @@
 
 import asyncio
 import hashlib
+import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import av
 import msgspec
 import numpy as np
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from longtake import wire
 
@@ -70,8 +73,9 @@ def complete(video: bytes, inline: bytes | None = None) -> wire.Complete:
     """The completion of that chain; ``inline`` is what it carries in place of the video."""
     join = wire.Join(stage_idx=1, transition=wire.Transition.CUT, colour_shift=1.5, frame_jump=2.5, inner_jump=0.5)
     return wire.Complete(
-        video=video if inline is None else inline, format="mp4", width=64, height=32, frames=9, fps=24, stage_count=2,
-        script=script(), thumbnail=b"\x89PNG", gif_preview=b"GIF89a", duration_ms=375, generation_time_ms=1200, chain_id=CHAIN_ID,
+        video=video if inline is None else inline, format="mp4", width=64, height=32, frames=9, fps=24,
+        stage_count=2, script=script(), thumbnail=b"\x89PNG", gif_preview=b"GIF89a", duration_ms=375,
+        generation_time_ms=1200, chain_id=CHAIN_ID,
         content_url=f"/api/chains/{CHAIN_ID}/video", sha256=hashlib.sha256(video).hexdigest(), seed_drawn=False,
         joins=[join],
     )  # fmt: skip
@@ -206,3 +210,29 @@ LIMITS = wire.ChainLimits(
     size_multiple=32, max_pixels=16384, width=64, height=64, motion_tail_frames=17, fps=24, steps=8, guidance=1.0,
     supports_audio=True,
 )  # fmt: skip
+
+
+@contextmanager
+def threaded_server() -> Iterator[tuple[WireServer, str]]:
+    """The server in a thread of its own, and its address: for blocking clients."""
+    server, loop, stop = WireServer(), asyncio.new_event_loop(), asyncio.Event()
+    addresses: list[str] = []
+    started = threading.Event()
+
+    async def serve() -> None:
+        served = TestServer(server.app)
+        await served.start_server()
+        addresses.append(f"http://127.0.0.1:{served.port}")
+        started.set()
+        await stop.wait()
+        await served.close()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield server, addresses[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()

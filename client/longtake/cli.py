@@ -7,7 +7,6 @@ What a program may want to read goes to standard output, progress and errors to 
 import contextlib
 import enum
 import importlib.metadata
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,36 +18,32 @@ import msgspec
 import typer
 from rich.console import Console
 
+from longtake.cli_chains import app as chains
+from longtake.cli_chains import follow, how_to_watch
 from longtake.client import Longtake
 from longtake.display import ChainBars, Phases, facts, report
 from longtake.embedded import STARTUP_TIMEOUT, embedded_server
-from longtake.errors import (
-    BadRequest,
-    ChainError,
-    EmbeddedServerError,
-    LongtakeError,
-    ModelNotFound,
-    PayloadTooLarge,
-    ProtocolError,
-    ScriptError,
-    ServerError,
-    StreamEnded,
-    TransportError,
-    ValidationFailed,
-    VideoError,
+from longtake.errors import LongtakeError, ProtocolError, TransportError, VideoError
+from longtake.outcome import (
+    BAD_INPUT,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    BadInput,
+    at,
+    check_target,
+    connect,
+    console,
+    print_json,
+    reported,
+    say,
 )
 from longtake.script import load
 from longtake.streams import Completion
 from longtake.video import SUFFIXES, VideoData, check_suffix
-from longtake.wire import MAX_U64, ChainRequest, Problem
+from longtake.wire import MAX_U64, ChainRequest
 
-OK: Final = 0
-FAILED: Final = 1
-BAD_INPUT: Final = 2
-INTERRUPTED: Final = 130
-
-_REFUSED: Final = (ScriptError, BadRequest, ModelNotFound, PayloadTooLarge, ValidationFailed)
-"""What is the input's fault."""
+__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "OK", "app", "main"]
 
 COMMANDS_GROUP: Final = "longtake.commands"
 """Entry points of other packages that add a command: a name, and a function for typer."""
@@ -63,6 +58,9 @@ app = typer.Typer(
 )
 
 
+app.add_typer(chains, name="chains")
+
+
 class Format(enum.StrEnum):
     """Formats a chain can be rendered in."""
 
@@ -70,10 +68,6 @@ class Format(enum.StrEnum):
     GIF = "gif"
     APNG = "apng"
     WEBP = "webp"
-
-
-class BadInput(Exception):
-    """An option is wrong; the message says which."""
 
 
 ScriptFile = Annotated[Path, typer.Argument(metavar="SCRIPT", help="A script in TOML.")]
@@ -105,50 +99,70 @@ def render(
     format_: Annotated[Format | None, typer.Option("--format", help="In place of the script's.")] = None,
     audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="In place of the script's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Only start it, and print its id.")] = False,
     data: Data = None,
     startup_timeout: StartupTimeout = STARTUP_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
-    """Render a script into a video file."""
-    with _reported(as_json):
+    """Render a script into a video file.
+
+    Ctrl-C cancels the chain. On a server that runs, a connection that breaks is made again.
+
+    \b
+    Examples:
+      longtake render film.toml -o film.mp4
+      longtake render film.toml --server http://gpu:8080 --seed 7
+      longtake render film.toml --server http://gpu:8080 --detach
+    """
+    with reported(as_json):
         request = _overridden(load(script), output, seed, format_, audio)
+        if detach:
+            if output or gif or thumbnail:
+                raise BadInput("--detach saves no file; longtake chains download does, when the chain has completed")
+            _detach(request, server, as_json)
+            return
         target = output or Path(f"{script.stem}{SUFFIXES[request.output_format or 'mp4'][0]}")
         _check_targets(target, gif, thumbnail, request.output_format or "mp4", force)
         phases = Phases()
-        watch = None if server is None else f"{server.rstrip('/')}/api/chains/{{}}/events"
         with (
-            ChainBars(_console(), shown=not as_json) as bars,
+            ChainBars(console(), shown=not as_json) as bars,
             _client(server, data, startup_timeout, bars, phases) as client,
         ):
-            video = _follow(client, request, bars, phases, watch).video_data()
+            video = _render(client, request, bars, phases, server).video_data()
         files = _save(video, target, gif, thumbnail)
         if as_json:
-            _print_json(files | facts(video) | {"seconds": {k: round(v, 3) for k, v in phases.rows()}})
+            print_json(files | facts(video) | {"seconds": {k: round(v, 3) for k, v in phases.rows()}})
         else:
             Console(highlight=False).print(report(video, phases, files))
 
 
 @app.command()
 def validate(script: ScriptFile, server: Server = None, as_json: AsJson = False) -> None:
-    """Check a script. Without a server only its form is checked, not the model's rules."""
-    with _reported(as_json):
+    """Check a script. Without a server only its form is checked, not the model's rules.
+
+    \b
+    Examples:
+      longtake validate film.toml
+      longtake validate film.toml --server http://gpu:8080 --json
+    """
+    with reported(as_json):
         request = load(script)
         if server is None:
             if as_json:
-                _print_json({"request": msgspec.to_builtins(request), "checked": "form"})
+                print_json({"request": msgspec.to_builtins(request), "checked": "form"})
             else:
                 print(f"{script}: well formed; name a server to check it against the model's rules")
             return
-        with _connect(server) as client:
+        with connect(server) as client:
             found = client.validate(request)
         if as_json:
-            _print_json(msgspec.to_builtins(found))
+            print_json(msgspec.to_builtins(found))
             return
         print(f"{script}: {len(found.script.stage)} stages, {found.total_frames} frames, {found.seconds:.2f} s")
         for take in found.takes:
             print("  take: stages " + ", ".join(map(str, take)))
         for problem in found.warnings:
-            print(f"  warning: {_at(problem)}")
+            print(f"  warning: {at(problem)}")
 
 
 @app.command()
@@ -159,15 +173,20 @@ def limits(
     startup_timeout: StartupTimeout = STARTUP_TIMEOUT,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a server accepts."""
-    with _reported(as_json):
+    """Show what a server accepts.
+
+    \b
+    Example:
+      longtake limits --server http://gpu:8080
+    """
+    with reported(as_json):
         with (
-            ChainBars(_console(), shown=not as_json and server is None) as bars,
+            ChainBars(console(), shown=not as_json and server is None) as bars,
             _client(server, data, startup_timeout, bars, Phases()) as client,
         ):
             found = msgspec.to_builtins(client.limits(model))
         if as_json:
-            _print_json(found)
+            print_json(found)
             return
         for key, value in found.items():
             shown = ", ".join(value) if isinstance(value, list) else value
@@ -191,6 +210,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _add_commands(arguments: list[str]) -> None:
     """Load other packages' commands, unless one of ours is called: theirs may take seconds to import."""
     own = {command.callback.__name__ for command in app.registered_commands if command.callback}
+    own |= {str(group.name) for group in app.registered_groups}
     if arguments and arguments[0] in own:
         return
     for entry in importlib.metadata.entry_points(group=COMMANDS_GROUP):
@@ -203,71 +223,11 @@ def _add_commands(arguments: list[str]) -> None:
 
 def _absent(name: str, error: ImportError) -> Callable[[], None]:
     def command() -> None:
-        _say(f"error: longtake {name} is not installed ({error}): pip install 'longtake[embedded]'")
+        say(f"error: longtake {name} is not installed ({error}): pip install 'longtake[embedded]'")
         raise typer.Exit(FAILED)
 
     command.__doc__ = "Not installed: pip install 'longtake[embedded]'."
     return command
-
-
-@contextlib.contextmanager
-def _reported(as_json: bool) -> Iterator[None]:
-    """Turns what goes wrong into words and an exit status; a traceback would be a bug of ours."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        _fail("interrupted", {}, INTERRUPTED, as_json)
-    except BrokenPipeError:
-        # Whoever read our output has gone; typer ends quietly.
-        raise
-    except BadInput as error:
-        _fail(str(error), {}, BAD_INPUT, as_json)
-    except LongtakeError as error:
-        _fail(_in_words(error), _details(error), BAD_INPUT if isinstance(error, _REFUSED) else FAILED, as_json)
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), {}, FAILED, as_json)
-
-
-def _fail(message: str, details: dict[str, Any], status: int, as_json: bool) -> NoReturn:
-    if as_json:
-        _print_json({"error": message} | details)
-    else:
-        _say(f"error: {message}")
-    raise typer.Exit(status) from None
-
-
-def _in_words(error: LongtakeError) -> str:
-    problems = error.problems if isinstance(error, ScriptError | ServerError) else ()
-    lines = [_at(problem) for problem in problems] or [str(error)]
-    if isinstance(error, EmbeddedServerError) and error.log:
-        lines += ["", error.log]
-    if isinstance(error, ChainError) and error.failed_stage_idx is not None:
-        lines.append(f"stage {error.failed_stage_idx} failed: {error.stage_error or 'no reason given'}")
-    return "\n".join(lines)
-
-
-def _at(problem: Problem) -> str:
-    named = problem.message.startswith(problem.path)
-    return problem.message if named else f"{problem.path}: {problem.message}"
-
-
-def _details(error: LongtakeError) -> dict[str, Any]:
-    names = ("code", "path", "line", "status", "request_id", "retry_after", "failed_stage_idx", "chain_id")
-    found = {name: getattr(error, name, None) for name in names}
-    found["problems"] = msgspec.to_builtins(getattr(error, "problems", ()))
-    return {key: value for key, value in found.items() if value not in (None, "", [], ())}
-
-
-def _say(text: str) -> None:
-    _console().print(text, markup=False)
-
-
-def _console() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, indent=2))
 
 
 def _overridden(
@@ -296,12 +256,8 @@ def _check_targets(target: Path, gif: Path | None, thumbnail: Path | None, video
         if path is not None and path.suffix.lower() != suffix:
             raise BadInput(f"{option}: {path.name} must end in {suffix}")
     for option, path in (("--output", target), ("--gif", gif), ("--thumbnail", thumbnail)):
-        if path is None:
-            continue
-        if not path.absolute().parent.is_dir():
-            raise BadInput(f"{option}: there is no folder {path.parent}")
-        if path.exists() and not force:
-            raise BadInput(f"{option}: {path} is there already; --force replaces it")
+        if path is not None:
+            check_target(option, path, force)
 
 
 @contextlib.contextmanager
@@ -310,7 +266,7 @@ def _client(
 ) -> Iterator[Longtake]:
     """A client of the named server, or of one that is started for it."""
     if server is not None:
-        with _connect(server) as client:
+        with connect(server) as client:
             yield client
         return
     phases.enter("startup")
@@ -325,51 +281,51 @@ def _client(
         )
         phases.enter("")
         # A proxy of the environment has no business between a process and its own child.
-        yield stack.enter_context(Longtake(url, trust_env=False))
+        # Nor does a server that died come back: there is nothing to wait for.
+        yield stack.enter_context(Longtake(url, trust_env=False, reconnect_timeout=0))
 
 
-def _connect(server: str) -> Longtake:
-    try:
-        return Longtake(server)
-    except ValueError as error:
-        raise BadInput(f"--server: {error}") from error
-
-
-def _follow(client: Longtake, request: ChainRequest, bars: ChainBars, phases: Phases, watch: str | None) -> Completion:
-    """Render and watch; an interruption cancels the chain.
-
-    ``watch``: address of a chain's events, its id as ``{}``; None where the server goes with this run.
-    """
+def _render(client: Longtake, request: ChainRequest, bars: ChainBars, phases: Phases, server: str | None) -> Completion:
+    """Render and watch; an interruption cancels the chain. ``server``: None where it goes with this run."""
     bars.status("sending")
     phases.enter("queue")
     with client.stream(request) as events:
         try:
-            for event in events:
-                phases.saw(event, events.transfer_seconds)
-                bars.show(event)
-                if isinstance(event, Completion):
-                    return event
+            return follow(events, bars, phases)
         except KeyboardInterrupt:
-            _cancel(client, events.chain_id, watch)
+            _cancel(client, events.chain_id, server)
             raise
         except (TransportError, ProtocolError):
-            if events.chain_id and watch:
-                _say(f"chain {events.chain_id} goes on; to watch it: curl -N {watch.format(events.chain_id)}")
+            if events.chain_id and server:
+                say(f"chain {events.chain_id} goes on; {how_to_watch(events.chain_id, server)}")
             raise
-    raise StreamEnded("the stream ended before the chain did")
 
 
-def _cancel(client: Longtake, chain_id: str | None, watch: str | None) -> None:
+def _cancel(client: Longtake, chain_id: str | None, server: str | None) -> None:
     if chain_id is None:
         return
-    _say(f"cancelling chain {chain_id}")
-    hint = f"; its finished stages are kept; to watch it: curl -N {watch.format(chain_id)}" if watch else ""
+    say(f"cancelling chain {chain_id}")
+    hint = f"; {how_to_watch(chain_id, server)}" if server else ""
     try:
         client.cancel(chain_id)
     except LongtakeError as error:
-        _say(f"chain {chain_id} could not be cancelled: {error}")
+        say(f"chain {chain_id} could not be cancelled: {error}{hint}")
     else:
-        _say(f"chain {chain_id} is being cancelled{hint}")
+        say(f"chain {chain_id} is being cancelled; its finished stages are kept{hint}")
+
+
+def _detach(request: ChainRequest, server: str | None, as_json: bool) -> None:
+    if server is None:
+        raise BadInput("--detach: name a running server with --server; one started here would end with this command")
+    with connect(server) as client:
+        accepted = client.submit(request)
+    for problem in accepted.warnings:
+        say(f"warning: {at(problem)}")
+    if as_json:
+        print_json(msgspec.to_builtins(accepted))
+    else:
+        print(accepted.id)
+        say(how_to_watch(accepted.id, server))
 
 
 def _save(video: VideoData, target: Path, gif: Path | None, thumbnail: Path | None) -> dict[str, str]:

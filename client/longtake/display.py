@@ -1,5 +1,6 @@
 """What the command line shows of a chain: bars while it runs, facts and times when it is done."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from longtake import wire
 from longtake.streams import Completion, Event
 from longtake.video import VideoData
 
+_LOG: Final = logging.getLogger("longtake")
 PHASES: Final = ("startup", "queue", "render", "stitch", "transfer")
 
 
@@ -54,6 +56,17 @@ class Phases:
         return ((phase, self.seconds[phase]) for phase in PHASES if phase in self.seconds)
 
 
+class _Notices(logging.Handler):
+    """Shows what the client says of connections that break."""
+
+    def __init__(self, bars: "ChainBars") -> None:
+        super().__init__(logging.INFO)
+        self._bars = bars
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._bars.status(record.getMessage())
+
+
 class ChainBars:
     """Stacked bars: the chain, every stage being denoised, the encoder.
 
@@ -74,12 +87,16 @@ class ChainBars:
         self._running: dict[int, TaskID] = {}
         self._parts: dict[int, float] = {}
         self._stages = 0
+        self._notices = _Notices(self)
 
     def __enter__(self) -> Self:
         self._progress.start()
+        _LOG.setLevel(logging.INFO)
+        _LOG.addHandler(self._notices)
         return self
 
     def __exit__(self, *_: object) -> None:
+        _LOG.removeHandler(self._notices)
         for task in self._running.values():
             self._progress.remove_task(task)
         self._progress.stop()
@@ -105,6 +122,8 @@ class ChainBars:
                 self._stage(stage, step, total, f"step {step}/{total}")
             case wire.StageDone(stage_idx=stage):
                 self._done(stage)
+            case wire.Stopped(code=code):
+                self._stopped(code)
             case wire.Stitching(total_frames=frames):
                 self.status(f"stitching {frames} frames")
             case wire.Encoding(frames=frames, total=total):
@@ -126,6 +145,12 @@ class ChainBars:
         if stage in self._running:
             self._progress.remove_task(self._running.pop(stage))
         self._advance()
+
+    def _stopped(self, code: str) -> None:
+        for stage in list(self._running):
+            self._progress.remove_task(self._running.pop(stage))
+            self._parts[stage] = 0.0
+        self._advance(f"stopped ({code}), resumed")
 
     def _encode(self, frames: int, total: int) -> None:
         if self._encoder is None:

@@ -44,7 +44,9 @@ async def stuck(request):
 async def main():
     server = WireServer()
     if mode == "stuck":
-        server.then(stuck)
+        usual = server._usual
+        followed = ("stream", "events")
+        server._usual = lambda request: (stuck if request.path.endswith(followed) else usual)(request)
     runner = web.AppRunner(server.app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -290,21 +292,36 @@ def test_an_interruption_cancels_on_a_running_server_and_says_how_to_watch(comma
     assert process.returncode == 130
     command.wait_for("cancelled")
     assert (command.notes / "cancelled").read_text() == f"/api/chains/{CHAIN_ID}/cancel"
-    assert f"curl -N {running}/api/chains/{CHAIN_ID}/events" in err
+    assert f"longtake chains watch {CHAIN_ID} --server {running}" in err
     assert "pid" in command.left_running()
 
 
-def test_a_server_that_dies_in_the_middle_says_so_in_words(command: Command, running: str) -> None:
-    """The connection breaks; the chain's id is named; no traceback."""
+def test_an_interruption_while_the_server_is_away_says_how_to_watch(command: Command, running: str) -> None:
+    """The command waits for the server to come back until its user has enough; no traceback."""
     with command.start("render", "film.toml", "--server", running) as process:
         command.wait_for("stuck")
         time.sleep(0.3)
         os.kill(int((command.notes / "pid").read_text()), signal.SIGKILL)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert f"chain {CHAIN_ID} goes on" in err
-    assert "error: " in err
+    assert process.returncode == 130
+    assert f"chain {CHAIN_ID} could not be cancelled" in err
+    assert f"longtake chains watch {CHAIN_ID} --server {running}" in err
     assert "Traceback" not in err
+
+
+def test_an_interruption_only_stops_watching(command: Command, running: str) -> None:
+    """The chain goes on; nothing was cancelled."""
+    with command.start("chains", "watch", CHAIN_ID, "--server", running) as process:
+        command.wait_for("stuck")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"stopped watching; chain {CHAIN_ID} goes on" in err
+    assert "Traceback" not in err
+    assert not (command.notes / "cancelled").exists()
 
 
 def test_a_dead_server_is_one_line(command: Command, unused_tcp_port: int) -> None:

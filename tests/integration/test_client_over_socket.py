@@ -14,7 +14,19 @@ from aiohttp.test_utils import TestServer
 
 from longtake import AsyncLongtake, ChainError, ChainRequest, Completion, Longtake, UnknownEvent, errors, wire
 from longtake.retry import Retries
-from wire_server import CHAIN_ID, PROGRESS, Handler, WireServer, as_json, complete, event, script, send, stream_bytes
+from wire_server import (
+    CHAIN_ID,
+    PROGRESS,
+    Handler,
+    WireServer,
+    as_json,
+    complete,
+    event,
+    script,
+    send,
+    stream_bytes,
+    threaded_server,
+)
 
 REQUEST = ChainRequest(prompt="a red circle", total_frames=9, seed=2**64 - 1)
 QUICK = Retries(attempts=3, first_delay=0.01, longest_delay=0.02)
@@ -41,25 +53,8 @@ async def client(wired: tuple[WireServer, str]) -> AsyncIterator[AsyncLongtake]:
 @pytest.fixture
 def threaded() -> Iterator[tuple[WireServer, str]]:
     """The server in a thread of its own, for blocking clients."""
-    server, loop, stop = WireServer(), asyncio.new_event_loop(), asyncio.Event()
-    addresses: list[str] = []
-    started = threading.Event()
-
-    async def serve() -> None:
-        served = TestServer(server.app)
-        await served.start_server()
-        addresses.append(f"http://127.0.0.1:{served.port}")
-        started.set()
-        await stop.wait()
-        await served.close()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert started.wait(10)
-    yield server, addresses[0]
-    loop.call_soon_threadsafe(stop.set)
-    thread.join(10)
-    loop.close()
+    with threaded_server() as started:
+        yield started
 
 
 def answer(body: bytes, status: int = 200, content_type: str = "text/html", **headers: str) -> Handler:
@@ -451,10 +446,118 @@ def test_the_blocking_client_does_the_same(threaded: tuple[WireServer, str], tmp
         assert client.ready()
         assert client.result(CHAIN_ID).chain_id == CHAIN_ID
         assert list(client.events(CHAIN_ID, after=99)) == []
+        assert [chain.id for chain in client.list()] == [CHAIN_ID]
+        assert client.wait(CHAIN_ID, timeout=10).state is wire.ChainState.COMPLETED
+        assert client.resume(CHAIN_ID).id == client.retake(CHAIN_ID, 0).id == CHAIN_ID
+        assert client.download(CHAIN_ID, tmp_path / "again.mp4").read_bytes() == client.stage_video(CHAIN_ID, 1)
+        client.delete(CHAIN_ID)
         client.cancel(CHAIN_ID)
         server.then(refusal("CHAIN_NOT_FOUND", 404))
         with pytest.raises(errors.ChainNotFound):
             client.chain("nothing")
+
+
+async def test_chains_are_managed_through_their_endpoints(
+    wired: tuple[WireServer, str], client: AsyncLongtake, tmp_path: Path
+) -> None:
+    """Each method sends what its endpoint wants, and what must not happen twice only once."""
+    assert (await client.resume(CHAIN_ID)).state is wire.ChainState.QUEUED
+    assert (await client.retake(CHAIN_ID, 1, prompt="p", seed_offset=2**64 - 1)).id == CHAIN_ID
+    assert wired[0].requests[-1][3] == b'{"stage_idx":1,"prompt":"p","seed_offset":18446744073709551615}'
+    assert (await client.wait(CHAIN_ID)).state is wire.ChainState.COMPLETED
+    assert await client.stage_video(CHAIN_ID, 1) == wired[0].video
+    saved = await client.download(CHAIN_ID, tmp_path / "film.mp4")
+    assert saved.stat().st_size == len(wired[0].video)
+    await client.delete(CHAIN_ID)
+    methods = [f"{method} {path}" for method, path, _, _ in wired[0].requests]
+    chain = f"/api/chains/{CHAIN_ID}"
+    assert methods == [
+        f"POST {chain}/resume", f"POST {chain}/retake", f"GET {chain}", f"GET {chain}/stages/1/video",
+        f"GET {chain}/video", f"DELETE {chain}",
+    ]  # fmt: skip
+    for lost in (client.resume, client.delete):
+        wired[0].then(broken)
+        with pytest.raises(errors.ConnectionLost):
+            await lost(CHAIN_ID)
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(None, [100, 100, 100]), (3, [3]), (150, [100, 50]), (0, [])])
+async def test_a_list_is_read_page_by_page(
+    wired: tuple[WireServer, str], client: AsyncLongtake, limit: int | None, asked: list[int]
+) -> None:
+    """Every chain once, and no page more than is wanted."""
+    wired[0].others = [f"old-{i}" for i in range(240)]
+    found = [chain.id async for chain in client.list(limit=limit, state="completed")]
+    assert found == [CHAIN_ID, *wired[0].others][:limit]
+    assert [path.partition("?")[2].split("&")[0] for _, path, _, _ in wired[0].requests] == [
+        f"limit={number}" for number in asked
+    ]
+
+
+async def test_a_chain_is_waited_for_whatever_its_end(wired: tuple[WireServer, str], client: AsyncLongtake) -> None:
+    """Failed, resumed behind the back of whoever waits, then complete; a time-out is typed."""
+
+    async def running(_: web.Request) -> web.Response:
+        return as_json(msgspec.structs.replace(wired[0]._detail(), state=wire.ChainState.RUNNING))
+
+    wired[0].then(running, streaming(event("error", 1, {"message": "boom", "code": "CANCELLED"})), running)
+    assert (await client.wait(CHAIN_ID)).state is wire.ChainState.COMPLETED
+    wired[0].then(running, silent)
+    with pytest.raises(errors.TimedOut) as caught:
+        await client.wait(CHAIN_ID, timeout=0.2)
+    assert caught.value.phase == "total"
+
+
+async def test_a_completion_of_64_mb_cut_in_the_middle_is_not_sent_anew(
+    wired: tuple[WireServer, str], client: AsyncLongtake
+) -> None:
+    """The video is fetched as a file, from where that breaks again; its digest is checked."""
+    video = bytes(range(256)) * (48 * 4096)
+    ranges: list[str | None] = []
+
+    async def posted(request: web.Request) -> web.StreamResponse:
+        stream = stream_bytes(video)
+        assert len(stream) > 64 * 2**20
+        return await send(request, *(stream[i : i + 2**18] for i in range(0, 2**25, 2**18)), abort=True)
+
+    async def followed(request: web.Request) -> web.StreamResponse:
+        assert request.headers["Last-Event-ID"] == str(len(PROGRESS))
+        return await send(request, stream_bytes(video, len(PROGRESS), inline=b""))
+
+    async def file(request: web.Request) -> web.StreamResponse:
+        ranges.append(request.headers.get("Range"))
+        start = request.http_range.start or 0
+        headers = {"Content-Type": "video/mp4", "ETag": '"1"', "Content-Length": str(len(video) - start)}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(video) - 1}/{len(video)}"
+        response = web.StreamResponse(status=206 if start else 200, headers=headers)
+        await response.prepare(request)
+        await response.write(video[start:] if start else video[: 2**24])
+        if not start:
+            # Let what was written arrive before the connection breaks.
+            await asyncio.sleep(0.2)
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    wired[0].then(posted, followed, file, file)
+    completion = await client.generate(REQUEST)
+    assert completion.video == video
+    assert len(ranges) == 2
+    assert ranges[0] is None
+    assert ranges[1] is not None
+
+
+async def test_a_silent_connection_is_made_again(wired: tuple[WireServer, str]) -> None:
+    """One that says nothing, not even a ping, is dead; the rest comes over another."""
+
+    async def stalls(request: web.Request) -> web.StreamResponse:
+        await send(request, b"retry: 10\n\n", event("progress", 1, PROGRESS[0]))
+        return await silent(request)
+
+    wired[0].then(stalls)
+    async with AsyncLongtake(wired[1], silence_timeout=0.2, retries=QUICK) as client:
+        assert [item async for item in client.stream(REQUEST)][:-1] == PROGRESS
 
 
 def test_a_blocking_stream_left_early_is_closed(threaded: tuple[WireServer, str]) -> None:
