@@ -4,7 +4,9 @@ A chain's attempt is a workflow of DBOS with one step, the recipe. DBOS keeps it
 number at a time, and starts again what a killed process left. What is rendered already is the store's affair.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
@@ -71,4 +73,6 @@ class ChainQueue:
         """Take nothing more. What runs stays pending in the database once its task is cancelled."""
         global _run
         DBOS.destroy()
+        # DBOS had made its own executor, which is shut down now, the loop's: threads are needed to stop what is left.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="stopping"))
         _run = None
