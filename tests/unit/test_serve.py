@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
+from longtake_facade import app
 from longtake_facade import serve as module
 from longtake_facade.backend import Backend, BackendUnavailable
 from longtake_facade.memory import MemoryBackend
@@ -69,6 +70,16 @@ def test_listening_beyond_loopback_is_refused_at_once(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------- in this process, over models in memory
 
 
+class NoQueue:
+    """Nothing comes to run."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
 class Unavailable(MemoryBackend):
     """Its models are loaded and do not answer."""
 
@@ -91,6 +102,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
             yield backend or MemoryBackend(TINY), lost
 
         monkeypatch.setattr(module, "_models", models)
+        # DBOS would keep this test's captured stderr for the rest of the process.
+        monkeypatch.setattr(app, "ChainQueue", NoQueue)
         with pytest.raises(SystemExit) as caught:
             serve(**arguments)
         out, err = capsys.readouterr()
