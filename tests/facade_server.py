@@ -19,7 +19,8 @@ from longtake_facade.settings import Settings
 class Server:
     """Where it listens, and what it is made of."""
 
-    def __init__(self, settings: Settings, backend: Backend) -> None:
+    def __init__(self, settings: Settings, backend: Backend, port: int = 0) -> None:
+        self._port = port
         self._settings = settings
         self._backend = backend
         self.loop = asyncio.new_event_loop()
@@ -54,7 +55,7 @@ class Server:
         app = build_app(self._settings, self._backend)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", self._port).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self.service = app[SERVICE]
         self._started.set()
@@ -63,9 +64,9 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path, backend: Backend, **settings: Any) -> Iterator[Server]:
-    """A server that is stopped, as by SIGTERM, at the end."""
-    server = Server(Settings(data=data, **settings), backend)
+def serving(data: Path, backend: Backend, *, port: int = 0, **settings: Any) -> Iterator[Server]:
+    """A server that is stopped, as by SIGTERM, at the end; on a free port unless one is named."""
+    server = Server(Settings(data=data, **settings), backend, port)
     server.start()
     try:
         yield server
