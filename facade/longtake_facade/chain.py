@@ -125,12 +125,9 @@ class Recipe:
 
     async def _watch(self, chain_id: str) -> None:
         """End the chain when another process was asked to."""
-        while True:
-            chain = await self.registry.get(chain_id)
-            if chain is not None and chain.cancel_requested:
-                self._interrupt(chain_id)
-                return
+        while not await self.registry.cancel_requested(chain_id):
             await asyncio.sleep(_CANCEL_SECONDS)
+        self._interrupt(chain_id)
 
     async def stop(self) -> None:
         """Interrupt what runs; it goes on when a server of this database starts again."""
@@ -172,6 +169,8 @@ class _Attempt:
     async def run(self) -> None:
         """The recipe."""
         plan = self._chain.plan
+        needed = references(self._script, plan, self._recipe.backend.capabilities)
+        await self._recipe.registry.refer(self._chain.id, needed)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for take in plan.takes:
@@ -203,7 +202,8 @@ class _Attempt:
                     raise StageFailed(index, error) from error
         if index == 0:
             self._device = device
-        if record.state is not StageState.DONE:
+        # The key is another one where a server with another checkpoint began the chain.
+        if record.state is not StageState.DONE or record.key != key:
             done = wire.StageDone(stage_idx=index, frames_emitted=stage.frames)
             await self._tell(done, stage_ends(self._chain.id, index, key, device))
             if stage.body:

@@ -213,6 +213,19 @@ class Registry:
         asked = _chain(chain_id).where(chains.c.state == ChainState.RUNNING).values(cancel_requested=True)
         return bool(await self._database.run(lambda connection: connection.execute(asked).rowcount))
 
+    async def cancel_requested(self, chain_id: str) -> bool:
+        """Whether someone asked for the chain's end."""
+        asked = select(chains.c.cancel_requested).where(chains.c.id == chain_id)
+        return bool(await self._database.run(lambda connection: connection.execute(asked).scalar()))
+
+    async def refer(self, chain_id: str, needed: frozenset[Reference]) -> None:
+        """Make sure that a chain refers to all that it needs, which another checkpoint may have changed."""
+
+        def write(connection: Connection) -> None:
+            _insert_references(connection, chain_id, needed - _references(connection, chain_id))
+
+        await self._database.run(write)
+
     async def resume(self, chain_id: str) -> ChainRecord:
         """Queue a chain again that failed or was cancelled. Its log goes on; the terminal event becomes ``stopped``.
 
@@ -264,8 +277,7 @@ class Registry:
             record = _existing(connection, chain_id)
             if not record.state.ended:
                 raise WrongState(f"the chain is {record.state}; cancel it before it can be deleted")
-            mine = select(references.c.kind, references.c.key).where(references.c.chain_id == chain_id)
-            held = {Reference(kind, key) for kind, key in connection.execute(mine)}
+            held = _references(connection, chain_id)
             connection.execute(delete(chains).where(chains.c.id == chain_id))
             remove([reference for reference in held if not _referred(connection, reference)])
 
@@ -357,9 +369,18 @@ def _insert(connection: Connection, draft: Draft) -> None:
     )
     pending = {"chain_id": draft.id, "state": StageState.PENDING, "attempt": 0}
     connection.execute(insert(stages), [{**pending, "stage_idx": i} for i in range(len(draft.script.stage))])
-    connection.execute(
-        insert(references), [{"chain_id": draft.id, "kind": kind, "key": key} for kind, key in draft.references]
-    )
+    _insert_references(connection, draft.id, draft.references)
+
+
+def _insert_references(connection: Connection, chain_id: str, added: frozenset[Reference]) -> None:
+    if added:
+        rows = [{"chain_id": chain_id, "kind": kind, "key": key} for kind, key in added]
+        connection.execute(insert(references), rows)
+
+
+def _references(connection: Connection, chain_id: str) -> frozenset[Reference]:
+    mine = select(references.c.kind, references.c.key).where(references.c.chain_id == chain_id)
+    return frozenset(Reference(kind, key) for kind, key in connection.execute(mine))
 
 
 def _tell_position(connection: Connection, chain_id: str, position: int, told: Told) -> None:

@@ -376,3 +376,18 @@ def test_two_servers_do_not_share_a_data_folder(tmp_path: Path) -> None:
     Store(tmp_path, node="another").close()
     store.close()
     Store(tmp_path).close()
+
+
+def test_a_chain_goes_on_with_another_checkpoint(tmp_path: Path) -> None:
+    """All its stages are rendered by the one it ends with, and removed with it; each is told done under its key."""
+    memory = MemoryBackend(TINY, step_seconds=0.05)
+    with running(tmp_path, memory) as (_, client, _http):
+        accepted = client.submit(chain(stage("a"), stage("b"), steps=6))
+        until(client, accepted.id, wire.DenoiseStep, 1)
+    newer = MemoryBackend(msgspec.structs.replace(TINY, checkpoint_digest="f" * 64))
+    with running(tmp_path, newer) as (server, client, http):
+        assert client.result(accepted.id).frames == 25
+        assert [job.prompt for job in newer.jobs] == ["a", "b"]
+        assert http.get(f"/api/chains/{accepted.id}/stages/0/video").status_code == 200
+        client.delete(accepted.id)
+        assert kept(server, "stages") == []
