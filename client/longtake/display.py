@@ -57,14 +57,14 @@ class Phases:
 
 
 class _Notices(logging.Handler):
-    """Shows what the client says of connections that break."""
+    """Shows that the client lost its connection; why fits on no bar."""
 
     def __init__(self, bars: "ChainBars") -> None:
         super().__init__(logging.INFO)
         self._bars = bars
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._bars.status(record.getMessage())
+    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002 - the base class passes it
+        self._bars.status("connection lost, trying again")
 
 
 class ChainBars:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from longtake.wire import ChainDetail, ChainState, ChainSummary
@@ -14,21 +15,16 @@ SHORT_ID = 12
 
 def table(chains: Iterable[ChainSummary], now: datetime) -> Table:
     """Chains as rows; ages and expiries as seen at ``now`` (with a time zone)."""
-    rows = Table("id", "state", box=None, padding=(0, 2, 0, 0), expand=True)
-    rows.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
-    for name in ("frames", "age", "expires"):
-        rows.add_column(name, justify="right", no_wrap=True)
-    rows.columns[0].no_wrap = rows.columns[1].no_wrap = True
+    rows = _table("id", "state", "frames", "age", "expires")
     for chain in chains:
         running = f" {chain.stages_done}/{chain.stage_count}" if chain.state is ChainState.RUNNING else ""
         rows.add_row(
             chain.id[:SHORT_ID],
             f"{chain.state}{running}",
-            # A prompt is text of someone else's: no markup, no line breaks.
-            " ".join(chain.prompt.split()).replace("[", r"\["),
             str(chain.total_frames),
             span((now - moment(chain.created_at)).total_seconds()),
             "" if chain.expires_at is None else f"in {span((moment(chain.expires_at) - now).total_seconds())}",
+            _line(chain.prompt),
         )
     return rows
 
@@ -56,14 +52,27 @@ def detail(chain: ChainDetail) -> RenderableType:
     }
     for name, value in facts.items():
         if value is not None:
-            about.add_row(name, str(value).replace("[", r"\["))
-    stages = Table("stage", "state", "attempt", "frames", "in the video", box=None, padding=(0, 2, 0, 0))
-    stages.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+            about.add_row(name, escape(str(value)))
+    stages = _table("stage", "state", "attempt", "frames", "in the video")
     for stage in chain.stages:
-        prompt = " ".join(chain.script.stage[stage.stage_idx].prompt.split()).replace("[", r"\[")
         numbers = (stage.attempt, stage.frames, stage.output_frames)
+        prompt = _line(chain.script.stage[stage.stage_idx].prompt)
         stages.add_row(str(stage.stage_idx), stage.state, *map(str, numbers), prompt)
     return Group(about, "", stages)
+
+
+def _table(*columns: str) -> Table:
+    """A table that gives what is left of the width to the prompt, its last column."""
+    made = Table(box=None, padding=(0, 2, 0, 0), expand=True)
+    for name in columns:
+        made.add_column(name, no_wrap=True)
+    made.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
+    return made
+
+
+def _line(prompt: str) -> str:
+    """Someone else's words: on one line, and without effect as markup."""
+    return escape(" ".join(prompt.split()))
 
 
 def moment(text: str) -> datetime:

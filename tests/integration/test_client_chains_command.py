@@ -67,8 +67,9 @@ def test_a_list_is_a_table_or_json(line: Line) -> None:
     """Ids, states, prompts, frames, ages and expiries."""
     assert line("chains", "list") == cli.OK
     head, first, *rest = line.out.splitlines()
-    assert head.split() == ["id", "state", "prompt", "frames", "age", "expires"]
-    assert first.split()[:5] == ["chain-1", "completed", "a", "red", "circle"]
+    assert head.split() == ["id", "state", "frames", "age", "expires", "prompt"]
+    assert first.split()[:3] == ["chain-1", "completed", "9"]
+    assert "a red circle" in first
     assert len(rest) == len(OTHERS)
     assert line("chains", "list", "--json", "--limit", "2", "--state", "failed") == cli.OK
     assert [chain["id"] for chain in json.loads(line.out)] == [CHAIN_ID, OTHERS[0]]
@@ -88,7 +89,8 @@ def test_markup_in_a_prompt_is_text(line: Line) -> None:
 
     line.server.then(listed)
     assert line("chains", "list") == cli.OK
-    assert "running 1/3  a [bold]b[/nonsense] c" in line.out
+    assert "running 1/3" in line.out
+    assert "a [bold]b[/nonsense] c" in line.out
 
 
 def test_no_chains_is_no_failure(line: Line) -> None:
@@ -105,6 +107,7 @@ def test_no_chains_is_no_failure(line: Line) -> None:
 def test_a_chain_is_shown_with_its_settings(line: Line) -> None:
     """As text for people and as JSON for programs."""
     assert line("chains", "show", CHAIN_ID) == cli.OK
+    assert "stage  state  attempt  frames  in the video  prompt" in line.out
     for expected in (CHAIN_ID, "completed", "64x32, 24 frames a second", str(2**64 - 1)):
         assert expected in line.out
     assert line("chains", "show", CHAIN_ID, "--json") == cli.OK
