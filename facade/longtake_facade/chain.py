@@ -72,7 +72,7 @@ class Recipe:
         self.log = log
         self.store = store
         self.slots = asyncio.Semaphore(backend.instances)
-        self._running: dict[str, asyncio.Task[object]] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
 
     async def run(self, chain_id: str) -> None:
@@ -82,17 +82,14 @@ class Recipe:
         goes on when a server starts again.
         """
         chain = await self.registry.begin(chain_id)
-        task = asyncio.current_task()
-        if chain is None or task is None:
+        if chain is None:
             return
-        self._running[chain_id] = task
-        watch = asyncio.create_task(self._watch(chain_id))
         try:
-            await _Attempt(self, chain).run()
+            await self._interruptible(chain)
         except asyncio.CancelledError:
             if chain_id not in self._cancelled:
                 raise
-            task.uncancel()
+            self._cancelled.discard(chain_id)
             await self._fail(chain_id, ErrorCode.CANCELLED, "the chain was cancelled")
         except StageFailed as failed:
             await self._fail(chain_id, ErrorCode(failed.code), f"stage {failed.index} failed: {failed}", failed)
@@ -104,10 +101,18 @@ class Recipe:
         except Exception:
             _log.exception("chain failed", chain_id=chain_id)
             await self._fail(chain_id, ErrorCode.INTERNAL, "the server failed; its log says why")
+
+    async def _interruptible(self, chain: ChainRecord) -> None:
+        """Run an attempt in a task that :meth:`cancel` can end; what follows it cannot be cancelled."""
+        attempt = self._running[chain.id] = asyncio.create_task(_Attempt(self, chain).run())
+        watch = asyncio.create_task(self._watch(chain.id))
+        try:
+            await attempt
         finally:
             watch.cancel()
-            del self._running[chain_id]
-            self._cancelled.discard(chain_id)
+            attempt.cancel()
+            await asyncio.wait([attempt])
+            del self._running[chain.id]
 
     async def cancel(self, chain_id: str) -> bool:
         """End a chain that has not ended; False if it had. The model is left at most the step it is in."""
@@ -125,7 +130,8 @@ class Recipe:
 
     async def _watch(self, chain_id: str) -> None:
         """End the chain when another process was asked to."""
-        while not await self.registry.cancel_requested(chain_id):
+        # Another process tells it through the database, so there is nothing but asking.
+        while not await self.registry.cancel_requested(chain_id):  # noqa: ASYNC110
             await asyncio.sleep(_CANCEL_SECONDS)
         self._interrupt(chain_id)
 

@@ -1,6 +1,5 @@
 """HTTP: what each endpoint reads from a request and answers. What it does is the service's."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from aiohttp import web
 
 from longtake import wire
 from longtake.wire import ErrorCode
+from longtake_facade import views
 from longtake_facade.errors import Refused
 from longtake_facade.openapi import document
 from longtake_facade.payload import response_json
@@ -233,9 +233,7 @@ async def models(request: web.Request) -> web.Response:
 
 async def gallery(request: web.Request) -> web.Response:
     """The latest finished chains."""
-    service = request.app[SERVICE]
-    records = await service.registry.newest(_GALLERY_LIMIT, wire.ChainState.COMPLETED)
-    return _json(await asyncio.to_thread(lambda: [service.gallery_item(record) for record in records]))
+    return _json(await request.app[SERVICE].gallery(_GALLERY_LIMIT))
 
 
 async def gallery_image(request: web.Request) -> web.StreamResponse:
@@ -271,16 +269,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 def _accepted(record: ChainRecord) -> web.Response:
-    base = f"/api/chains/{record.id}"
-    accepted = wire.ChainAccepted(
-        id=record.id,
-        state=record.state,
-        events_url=f"{base}/events",
-        content_url=f"{base}/video",
-        cancel_url=f"{base}/cancel",
-        warnings=record.warnings,
-    )
-    return _json(accepted, status=202, headers={wire.CHAIN_ID_HEADER: record.id})
+    return _json(views.accepted(record), status=202, headers={wire.CHAIN_ID_HEADER: record.id})
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

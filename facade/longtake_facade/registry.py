@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import structs
 from sqlalchemy import ColumnElement, Connection, Executable, Update, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from longtake import wire
 from longtake.wire import ChainScript, ChainState, ErrorCode, StageState
@@ -88,7 +89,11 @@ class Registry:
             self._wait(connection, draft.id, ahead, told)
             return _existing(connection, draft.id)
 
-        return await self._change(write)
+        try:
+            return await self._change(write)
+        except IntegrityError:
+            # Another server took the idempotency key meanwhile; now its chain is found.
+            return await self._change(write)
 
     def _admitted(self, connection: Connection) -> int:
         """How many chains are before a new one, running or waiting."""
@@ -198,7 +203,7 @@ class Registry:
         now = time.time()
         ended = connection.execute(
             _chain(chain_id)
-            .where(chains.c.state.in_(_UNFINISHED))
+            .where(chains.c.state.in_((ChainState.RUNNING,) if state is ChainState.COMPLETED else _UNFINISHED))
             .values(state=state, finished_at=now, expires_at=now + self._retention, **result)
         )
         if not ended.rowcount:

@@ -3,12 +3,11 @@
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -17,15 +16,13 @@ from msgspec import structs
 
 from longtake import wire
 from longtake.wire import IGNORED_REQUEST_KEYS, ChainRequest, ChainState, Problem
+from longtake_facade import views
 from longtake_facade.artifacts import STAGE_VIDEO
 from longtake_facade.backend import Backend
 from longtake_facade.chain import Recipe, references
 from longtake_facade.estimate import vram_estimate
 from longtake_facade.events import EventLog
 from longtake_facade.normalise import (
-    FADE_FRAMES_MAX,
-    FPS_DEFAULT,
-    MAX_STAGES,
     Normalised,
     UnknownModel,
     normalise,
@@ -35,6 +32,8 @@ from longtake_facade.queue import ChainQueue
 from longtake_facade.records import ChainRecord, Draft, Reference
 from longtake_facade.registry import ChainNotFound, Registry, WrongState, with_digests, with_images
 from longtake_facade.storage import Store
+
+_CHAIN_ID = re.compile(r"[0-9a-f]{32}")
 
 # A drawn seed survives JavaScript's numbers.
 _SEED_BOUND = 2**53
@@ -154,7 +153,7 @@ class Service:
         Raises:
             ChainNotFound: there is none.
         """
-        record = await self.registry.get(chain_id)
+        record = await self.registry.get(chain_id) if _CHAIN_ID.fullmatch(chain_id) else None
         if record is None:
             raise ChainNotFound(f"no chain has the id {chain_id}")
         return record
@@ -219,41 +218,13 @@ class Service:
         found = await self.registry.newest(limit + 1, state, None if cursor is None else _cursor_place(cursor))
         more = len(found) > limit
         return wire.ChainList(
-            chains=[_summary(record) for record in found[:limit]],
+            chains=[views.summary(record) for record in found[:limit]],
             next_cursor=_cursor(found[limit - 1]) if more else None,
         )
 
     async def detail(self, record: ChainRecord) -> wire.ChainDetail:
-        """A chain as the API shows it."""
-        base = f"/api/chains/{record.id}"
-        stages = [
-            wire.StageDetail(
-                stage_idx=row.stage_idx,
-                state=row.state,
-                attempt=row.attempt,
-                frames=stage.frames,
-                output_frames=stage.output_frames,
-                video_url=f"{base}/stages/{row.stage_idx}/video" if row.key and stage.body else None,
-            )
-            for row, stage in zip(record.stages, record.plan.stages, strict=True)
-        ]
-        return wire.ChainDetail(
-            id=record.id,
-            state=record.state,
-            created_at=_rfc3339(record.created_at),
-            started_at=_rfc3339(record.started_at) if record.started_at else None,
-            finished_at=_rfc3339(record.finished_at) if record.finished_at else None,
-            stages=stages,
-            script=await asyncio.to_thread(with_images, record.script, self.store),
-            total_frames=record.plan.total_frames,
-            events_url=f"{base}/events",
-            content_url=f"{base}/video",
-            cancel_url=f"{base}/cancel",
-            attempt=record.attempt,
-            expires_at=_rfc3339(record.expires_at) if record.expires_at else None,
-            retake_of=record.retake_of,
-            error=record.error,
-        )
+        """A chain as the API shows it, with its images."""
+        return views.detail(record, await asyncio.to_thread(with_images, record.script, self.store))
 
     def video(self, record: ChainRecord) -> Path:
         """The finished video.
@@ -297,31 +268,17 @@ class Service:
 
     # ---------------------------------------------------------------------------------------------- the gallery
 
-    def gallery_item(self, record: ChainRecord) -> wire.GalleryItem:
-        """A completed chain as the gallery shows it."""
-        complete = record.complete
-        assert complete is not None, "the gallery shows completed chains"
-        settings = record.script.chain
-        metadata = wire.GalleryMetadata(
-            prompt=record.script.stage[0].prompt,
-            model=settings.model,
-            seed=settings.seed or 0,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            width=complete.width,
-            height=complete.height,
-            frames=complete.frames,
-            fps=complete.fps,
-            version=version("longtake"),
-            chain=record.id,
-        )
-        return wire.GalleryItem(
-            filename=f"{record.id}.{complete.format}",
-            metadata=metadata,
-            timestamp=int(record.finished_at or record.created_at),
-            format=complete.format,
-            size_bytes=self.video(record).stat().st_size,
-        )
+    async def gallery(self, limit: int) -> list[wire.GalleryItem]:
+        """The latest completed chains; one whose file someone took away is left out, and logged."""
+        records = await self.registry.newest(limit, ChainState.COMPLETED)
+        return await asyncio.to_thread(lambda: [item for item in map(self._gallery_item, records) if item])
+
+    def _gallery_item(self, record: ChainRecord) -> wire.GalleryItem | None:
+        try:
+            return views.gallery_item(record, self.video(record).stat().st_size)
+        except NotThere:
+            _log.warning("a video is missing from the store", chain_id=record.id)
+            return None
 
     async def gallery_chain(self, filename: str) -> ChainRecord:
         """The completed chain of a gallery name, ``<id>.<format>``.
@@ -330,10 +287,11 @@ class Service:
             NotThere: there is none of this name.
         """
         chain_id, _, suffix = filename.partition(".")
-        record = await self.registry.get(chain_id)
-        if record is None or record.complete is None or record.complete.format != suffix:
-            raise NotThere(f"the gallery has no {filename}")
-        return record
+        with suppress(ChainNotFound):
+            record = await self.chain(chain_id)
+            if record.complete is not None and record.complete.format == suffix:
+                return record
+        raise NotThere(f"the gallery has no {filename}")
 
     # ----------------------------------------------------------------------------------------------- the server
 
@@ -346,44 +304,11 @@ class Service:
         served = self.backend.capabilities
         if model not in (None, served.model):
             raise UnknownModel(f"model `{model}` is not served here; served: `{served.model}`")
-        return wire.ChainLimits(
-            model=served.model,
-            frames_per_clip_cap=served.frames_cap,
-            frames_per_clip_recommended=served.frames_recommended,
-            max_stages=MAX_STAGES,
-            max_total_frames=MAX_STAGES * served.frames_cap,
-            fade_frames_max=FADE_FRAMES_MAX,
-            transition_modes=list(wire.Transition),
-            quantization_family=served.quantization,
-            frame_grid=served.frame_grid,
-            size_multiple=served.size_multiple,
-            max_pixels=served.max_pixels,
-            width=served.width,
-            height=served.height,
-            motion_tail_frames=served.motion_tail_frames,
-            fps=FPS_DEFAULT,
-            steps=served.steps,
-            guidance=served.guidance,
-            supports_audio=bool(served.audio_sample_rate),
-        )
+        return views.limits(served)
 
     def models(self) -> list[wire.ModelInfo]:
         """The served model; it is loaded, or there would be no server."""
-        served = self.backend.capabilities
-        return [
-            wire.ModelInfo(
-                name=served.model,
-                family=served.family,
-                downloaded=True,
-                is_loaded=True,
-                description=served.description,
-                default_width=served.width,
-                default_height=served.height,
-                default_steps=served.steps,
-                default_guidance=served.guidance,
-                size_gb=served.size_bytes / 1e9,
-            )
-        ]
+        return [views.model_info(self.backend.capabilities)]
 
 
 def retaken(script: wire.ChainScript, retake: wire.Retake, draw_seed: Callable[[], int]) -> ChainRequest:
@@ -409,29 +334,6 @@ def retaken(script: wire.ChainScript, retake: wire.Retake, draw_seed: Callable[[
     return request
 
 
-def _summary(record: ChainRecord) -> wire.ChainSummary:
-    base, whole = f"/api/chains/{record.id}", record.complete is not None
-    return wire.ChainSummary(
-        id=record.id,
-        state=record.state,
-        created_at=_rfc3339(record.created_at),
-        prompt=record.script.stage[0].prompt,
-        stage_count=len(record.stages),
-        stages_done=record.done,
-        total_frames=record.plan.total_frames,
-        output_format=record.script.chain.output_format,
-        events_url=f"{base}/events",
-        started_at=_rfc3339(record.started_at) if record.started_at else None,
-        finished_at=_rfc3339(record.finished_at) if record.finished_at else None,
-        expires_at=_rfc3339(record.expires_at) if record.expires_at else None,
-        error=record.error,
-        content_url=f"{base}/video" if whole else None,
-        thumbnail_url=f"{base}/thumbnail" if whole else None,
-        preview_url=f"{base}/preview" if whole else None,
-        retake_of=record.retake_of,
-    )
-
-
 def _cursor(record: ChainRecord) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode((record.created_at, record.id))).decode()
 
@@ -442,7 +344,3 @@ def _cursor_place(cursor: str) -> tuple[float, str]:
     except (ValueError, msgspec.DecodeError) as error:
         raise Invalid([Problem(path="cursor", message="cursor must be the next_cursor of a page")]) from error
     return place
-
-
-def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

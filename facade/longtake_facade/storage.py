@@ -111,7 +111,8 @@ class Store:
     def commit(self, written: Path, target: Path) -> Path:
         """Move a written folder to its place. Whoever comes second with the same key leaves the first one's."""
         facts = {path.name: _fact(path) for path in sorted(written.iterdir())}
-        (written / MANIFEST).write_bytes(msgspec.json.encode(facts))
+        _write_through(written / MANIFEST, msgspec.json.encode(facts))
+        _sync(written)
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             written.rename(target)
@@ -119,6 +120,7 @@ class Store:
             if not self.has(target):
                 raise
             shutil.rmtree(written)
+        _sync(target.parent)
         return target
 
     def put_image(self, data: bytes) -> str:
@@ -127,9 +129,10 @@ class Store:
         target = self.image_file(digest)
         if not target.exists():
             handle, name = tempfile.mkstemp(dir=self._work)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
+            os.close(handle)
+            _write_through(Path(name), data)
             Path(name).replace(target)
+            _sync(target.parent)
         return digest
 
     def image(self, digest: str) -> bytes:
@@ -150,6 +153,23 @@ def _checked(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no key of the store")
     return key
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Write a file that is whole after a power cut, too."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make sure that the names in a folder outlast a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _fact(path: Path) -> FileFact:

@@ -203,6 +203,7 @@ async def test_chains_are_listed_newest_first(kept: Records) -> None:
     for i in range(5):
         record = await kept.new()
         ids.append(record.id)
+        await kept.registry.begin(record.id)
         await _end(kept, record.id, "complete" if i % 2 else "fail")
     assert [one.id for one in await kept.registry.newest(10)] == ids[::-1]
     assert [one.id for one in await kept.registry.newest(10, ChainState.COMPLETED)] == [ids[3], ids[1]]
@@ -305,7 +306,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(chain_id=ids, end=st.sampled_from(["complete", "fail", "cancel"]))
     def end(self, chain_id: str, end: str) -> None:
-        could = not self.states[chain_id].ended
+        state = self.states[chain_id]
+        could = state is ChainState.RUNNING if end == "complete" else not state.ended
         assert self.do(_end(self.kept, chain_id, end)) is could
         if could:
             ends = {"complete": ChainState.COMPLETED, "fail": ChainState.FAILED, "cancel": ChainState.CANCELLED}
