@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
@@ -113,12 +114,25 @@ async def _main(settings: Settings) -> None:
     assert serving is not None
     for signum in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signum, serving.cancel)
-    with suppress(asyncio.CancelledError):
-        async with _models(settings) as (backend, lost), _listening(settings, backend) as port:
+    # The address is taken first: nobody should wait for models to hear that the port is another's.
+    with suppress(asyncio.CancelledError), _bound(settings) as address:
+        async with _models(settings) as (backend, lost), _listening(settings, backend, address):
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             # Whoever starts this server waits for the line.
-            print(f"longtake ready on http://{host}:{port}", flush=True)  # noqa: T201 - a command speaks to its user
+            print(f"longtake ready on http://{host}:{address.getsockname()[1]}", flush=True)  # noqa: T201
             await lost
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The address the server will listen on; until then connections to it are refused."""
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        address = socket.socket(family, kind)
+        address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        address.bind(place)
+    except OSError as error:
+        raise CannotServe(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    return address
 
 
 @asynccontextmanager
@@ -159,19 +173,17 @@ async def _connected(address: str, seconds: float) -> Backend:
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, backend: Backend) -> AsyncIterator[int]:
-    """Serve HTTP; yields the port."""
+async def _listening(settings: Settings, backend: Backend, address: socket.socket) -> AsyncIterator[None]:
+    """Serve HTTP on ``address``."""
     runner = web.AppRunner(
         build_app(settings, backend), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handle_signals=False
     )
     try:
-        await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port)
-        await site.start()
-        yield runner.addresses[0][1]
-    except BackendError as error:
-        raise CannotServe(f"the models do not answer: {error}") from error
-    except OSError as error:
-        raise CannotServe(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+        try:
+            await runner.setup()
+        except BackendError as error:
+            raise CannotServe(f"the models do not answer: {error}") from error
+        await web.SockSite(runner, address).start()
+        yield
     finally:
         await runner.cleanup()
