@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -125,13 +125,15 @@ async def _main(settings: Settings) -> None:
 
 def _bound(settings: Settings) -> socket.socket:
     """The address the server will listen on; until then connections to it are refused."""
-    try:
-        family, kind, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        address = socket.socket(family, kind)
-        address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        address.bind(place)
-    except OSError as error:
-        raise CannotServe(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    with ExitStack() as opening:
+        try:
+            family, kind, _, _, place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+            address = opening.enter_context(socket.socket(family, kind))
+            address.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            address.bind(place)
+        except OSError as error:
+            raise CannotServe(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
+        opening.pop_all()
     return address
 
 
