@@ -12,7 +12,7 @@ import anyio
 import httpx2
 from anyio.to_thread import run_sync
 
-from longtake.errors import GaveUp, LongtakeError, ProtocolError, UnexpectedAnswer
+from longtake.errors import LongtakeError, ProtocolError, UnexpectedAnswer
 from longtake.retry import Patience, is_drop
 from longtake.transport import Sender, closing, translated
 
@@ -54,8 +54,6 @@ class Download:
                 elif not (self._begun and is_drop(error)):
                     raise
                 delay = self._patience.delay(error)
-                if delay is None:
-                    raise GaveUp(f"{error}; gave up after {self._patience.seconds:g} s without anything new") from error
                 _log.info("%s; again in %.1f s", error, delay)
                 await anyio.sleep(delay)
             else:

@@ -1,5 +1,6 @@
 """When a request is sent again, and after how long. Pure: nothing here sleeps or sends."""
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Final
 from longtake.errors import (
     ConnectionFailed,
     ConnectionLost,
+    GaveUp,
     LongtakeError,
     ServerError,
     StreamEnded,
@@ -73,25 +75,28 @@ class Patience:
         """Something new came: begin to count anew."""
         self._failures = 0
 
-    def delay(self, error: LongtakeError, asked: float | None = None) -> float | None:
-        """Seconds until the next attempt, None when it is time to give up.
+    def delay(self, error: LongtakeError, asked: float | None = None) -> float:
+        """Seconds until the next attempt.
 
         ``asked``: how long the server wants to be left alone after a drop, in seconds; ``Retry-After`` of ``error`` is
         heeded too, both up to the longest wait. From the second failure on the back-off counts as well.
+
+        Raises:
+            GaveUp: it is time to.
         """
         now = self._clock()
         if self._failures == 0:
             self._since = now
         self._failures += 1
+        left = math.inf if self.seconds is None else self._since + self.seconds - now
+        if left <= 0:
+            raise GaveUp(f"{error}; gave up after {self.seconds:g} s without anything new") from error
         wanted = [seconds for seconds in (asked, getattr(error, "retry_after", None)) if seconds is not None]
         spread = random.uniform(1.0, _SPREAD)  # noqa: S311 - spreads load, guards nothing
         delay = min(max(wanted, default=0.0), self._retries.longest_wait) * spread
         if self._failures > 1 or not wanted:
             delay = max(delay, self._retries.backoff(self._failures))
-        if self.seconds is None:
-            return delay
-        left = self._since + self.seconds - now
-        return min(delay, left) if left > 0 else None
+        return min(delay, left)
 
 
 def is_drop(error: LongtakeError) -> bool:

@@ -17,6 +17,7 @@ MAX_EVENT_BYTES: Final = 512 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _CR: Final = 13
+_LONGEST_NUMBER: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class Decoder:
             self._name = value.decode("utf-8", errors="replace")
         elif field == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", errors="replace")
-        elif field == b"retry" and value.isdigit():
+        elif field == b"retry" and value.isdigit() and len(value) <= _LONGEST_NUMBER:
             self.retry_ms = int(value)
 
     def _dispatch(self) -> ServerSentEvent | None:

@@ -11,7 +11,7 @@ import msgspec
 
 from longtake import wire
 from longtake.connection import Connection
-from longtake.errors import ConnectionLost, GaveUp, LongtakeError, ProtocolError, TimedOut, from_event
+from longtake.errors import ConnectionLost, LongtakeError, ProtocolError, TimedOut, from_event
 from longtake.retry import Patience, is_drop
 from longtake.sse import ServerSentEvent
 from longtake.transport import EVENT_STREAM, Deadline, Sender, chain_path, decoded
@@ -49,6 +49,8 @@ Event = wire.ProgressEvent | Completion | UnknownEvent
 """What a stream yields: the progress structs of :mod:`longtake.wire`, at the end one :class:`Completion`."""
 
 T = TypeVar("T")
+
+_LONGEST_ID: Final = 18
 
 _TYPES: Final = frozenset(
     str(msgspec.inspect.type_info(kind).tag)  # type: ignore[attr-defined]  # type_info is not generic
@@ -248,18 +250,14 @@ class AsyncEventStream:
             self._begun = isinstance(error, ConnectionLost) or (
                 isinstance(error, TimedOut) and error.phase == "silence"
             )
+        delay: float | None = None
         if not self._begun:
             self._attempts += 1
             delay = self._sender.retries.delay(error, self._attempts, repeatable=self._repeatable)
-            if delay is None:
-                raise error
-        elif not is_drop(error) or (self.chain_id is None and not self._repeatable):
-            raise error
-        else:
+        elif is_drop(error) and (self.chain_id is not None or self._repeatable):
             delay = self._patience.delay(error, self._retry_seconds)
-            if delay is None:
-                waited = self._patience.seconds
-                raise GaveUp(f"{error}; gave up after {waited:g} s without anything new") from error
+        if delay is None:
+            raise error
         _log.info("%s; again in %.1f s", error, delay)
         await anyio.sleep(delay)
 
@@ -295,4 +293,4 @@ class AsyncEventStream:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_ID

@@ -51,7 +51,7 @@ def translated(address: str) -> Iterator[None]:
 
     Raises:
         TransportError: as the cause says.
-        ProtocolError: the body's compression is broken.
+        ProtocolError: the request cannot be said in HTTP (a line break in a header), or a body is broken.
     """
     try:
         yield
@@ -61,10 +61,10 @@ def translated(address: str) -> Iterator[None]:
         raise TimedOut(f"{address}: nothing arrived for too long", phase="silence") from error
     except (httpx2.ConnectError, httpx2.ProxyError) as error:
         raise ConnectionFailed(f"no server at {address}: {error}") from error
+    except (httpx2.LocalProtocolError, httpx2.DecodingError, httpx2.InvalidURL) as error:
+        raise ProtocolError(f"{address}: {error}") from error
     except httpx2.TransportError as error:
         raise ConnectionLost(f"the connection to {address} broke: {error or type(error).__name__}") from error
-    except (httpx2.DecodingError, httpx2.InvalidURL) as error:
-        raise ProtocolError(f"{address}: {error}") from error
 
 
 class Sender:

@@ -399,6 +399,16 @@ async def test_the_total_time_out_covers_stream_and_calls(wired: tuple[WireServe
             await client.models()
 
 
+async def test_a_header_that_cannot_be_sent_is_no_lost_connection(wired: tuple[WireServer, str]) -> None:
+    """A token read with its line break is not tried for minutes."""
+    async with AsyncLongtake(wired[1], headers={"Authorization": "Bearer x\n"}) as client:
+        with pytest.raises(errors.ProtocolError):
+            await client.generate(REQUEST)
+        with pytest.raises(errors.ProtocolError):
+            await client.models()
+    assert wired[0].requests == []
+
+
 async def test_nothing_at_the_address_is_a_connection_that_failed(unused_tcp_port: int) -> None:
     """After the retries; the address is in the message."""
     async with AsyncLongtake(f"http://127.0.0.1:{unused_tcp_port}", retries=QUICK) as client:
