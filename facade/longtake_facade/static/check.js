@@ -1,0 +1,79 @@
+/** Asks the server, after every change, what the draft would render; keeps its answer: a report or problems. */
+
+import { Refusal, validate } from "./api.js";
+import { requestOf } from "./request.js";
+import { explained } from "./words.js";
+
+const AFTER_MS = 200;
+const AGAIN_MS = 3000;
+
+/**
+ * Fires `checked`. `report`: the server's ValidationReport of the draft as it is, or null. `problems`: by path.
+ * @typedef {{message: string, kind: "problem" | "warning"}} Remark
+ */
+export class Check extends EventTarget {
+  /** @param {import("./draft.js").Draft} draft @param {any} limits */
+  constructor(draft, limits) {
+    super();
+    this.draft = draft;
+    this.limits = limits;
+    /** @type {any} */
+    this.report = null;
+    /** @type {Map<string, Remark>} */
+    this.remarks = new Map();
+    /** What stands in the way of an answer, in words. */
+    this.trouble = "";
+    /** Images the server has seen and not refused: they need not be sent with every letter that is typed. */
+    this.good = /** @type {WeakSet<Blob>} */ (new WeakSet());
+    this.timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+    this.running = new AbortController();
+    draft.addEventListener("change", () => this.soon(AFTER_MS));
+    this.soon(0);
+  }
+
+  /** @param {number} ms */
+  soon(ms) {
+    this.report = null;
+    this.running.abort();
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.now(), ms);
+  }
+
+  async now() {
+    const running = (this.running = new AbortController());
+    const images = this.draft.script.stages.map((one) => one.image);
+    const unknown = (/** @type {Blob} */ image) => !this.good.has(image);
+    try {
+      const options = { frames: this.limits.frames_per_clip_recommended, wants: unknown };
+      const request = await requestOf(this.draft.script, options);
+      const report = await validate(request, running.signal);
+      if (running.signal.aborted) return;
+      images.forEach((image) => image && this.good.add(image));
+      this.found(report, report.warnings, "warning");
+    } catch (error) {
+      if (running.signal.aborted) return;
+      if (error instanceof Refusal && error.status < 500) this.found(null, error.problems, "problem");
+      else this.unanswered(error);
+    }
+  }
+
+  /** @param {any} report @param {import("./api.js").Problem[]} remarks @param {Remark["kind"]} kind */
+  found(report, remarks, kind) {
+    this.report = report;
+    this.trouble = "";
+    this.remarks = new Map(remarks.map(({ path, message }) => [path, { message, kind }]));
+    this.dispatchEvent(new Event("checked"));
+  }
+
+  /** What a submission was refused for, shown as a check's problems are. @param {Refusal} refusal */
+  refused(refusal) {
+    this.found(null, refusal.problems, "problem");
+  }
+
+  /** @param {unknown} error */
+  unanswered(error) {
+    this.trouble = explained(error);
+    this.dispatchEvent(new Event("checked"));
+    this.soon(AGAIN_MS);
+  }
+}
