@@ -17,8 +17,8 @@ from longtake_facade.chain import references
 from longtake_facade.database import Database
 from longtake_facade.events import EventLog
 from longtake_facade.normalise import normalise
-from longtake_facade.records import ChainRecord, Draft
-from longtake_facade.registry import Registry, with_digests
+from longtake_facade.records import ChainRecord, Draft, with_digests
+from longtake_facade.registry import Registry
 from longtake_facade.storage import Store
 from served import TINY
 

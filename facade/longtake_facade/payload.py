@@ -8,8 +8,7 @@ from pathlib import Path
 import msgspec
 
 from longtake import wire
-from longtake_facade.records import ChainRecord
-from longtake_facade.registry import with_images
+from longtake_facade.records import ChainRecord, with_images
 from longtake_facade.storage import Store
 
 # A multiple of three, so that the pieces' base64 is the whole's.

@@ -1,10 +1,12 @@
 """Rows of the tables as frozen data, and what of them is derived."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import structs
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, select
 
 from longtake import wire
@@ -12,6 +14,7 @@ from longtake.wire import ChainScript, ChainState, Problem, StageState
 from longtake_facade.database import chains, stages
 from longtake_facade.normalise import plan_of
 from longtake_facade.plan import Plan
+from longtake_facade.storage import Store
 
 ReferenceKind = Literal["image", "stage", "fade"]
 
@@ -116,3 +119,25 @@ def _record(row: RowMapping, stage_rows: tuple[StageRecord, ...]) -> ChainRecord
         complete=msgspec.json.decode(row["complete"], type=wire.Complete) if row["complete"] else None,
         stages=stage_rows,
     )
+
+
+def with_digests(script: ChainScript, store: Store) -> ChainScript:
+    """The script to be stored: every image is put in the store and replaced by its digest (32 bytes). Blocks."""
+
+    def keep(data: bytes) -> bytes:
+        return bytes.fromhex(store.put_image(data))
+
+    return _images_mapped(script, keep)
+
+
+def with_images(script: ChainScript, store: Store) -> ChainScript:
+    """The script as the client sent it: every digest replaced by its image. Blocks."""
+    return _images_mapped(script, lambda digest: store.image(digest.hex()))
+
+
+def _images_mapped(script: ChainScript, change: Callable[[bytes], bytes]) -> ChainScript:
+    changed = [
+        structs.replace(stage, source_image=None if stage.source_image is None else change(stage.source_image))
+        for stage in script.stage
+    ]
+    return structs.replace(script, stage=changed)

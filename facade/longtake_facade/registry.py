@@ -15,16 +15,14 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
-from msgspec import structs
 from sqlalchemy import ColumnElement, Connection, Executable, Update, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from longtake import wire
-from longtake.wire import ChainScript, ChainState, ErrorCode, StageState
+from longtake.wire import ChainState, ErrorCode, StageState
 from longtake_facade.database import Database, chains, events, references, stages
 from longtake_facade.events import EventLog, EventName, LogEntry, add_entry, add_progress
 from longtake_facade.records import ChainRecord, Draft, Reference, find, read
-from longtake_facade.storage import Store
 
 T = TypeVar("T")
 # A change of rows, and what it adds to the log: whom it concerns, and the entry.
@@ -209,6 +207,8 @@ class Registry:
         if not ended.rowcount:
             return False
         (data,) = result.values()
+        interrupted = update(stages).where(stages.c.chain_id == chain_id, stages.c.state == StageState.RUNNING)
+        connection.execute(interrupted.values(state=StageState.PENDING))
         told.append((chain_id, add_entry(connection, chain_id, name, data)))
         self._move_up(connection, told)
         return True
@@ -257,8 +257,6 @@ class Registry:
                     error=None,
                 )
             )
-            unfinished = update(stages).where(stages.c.chain_id == chain_id, stages.c.state == StageState.RUNNING)
-            connection.execute(unfinished.values(state=StageState.PENDING))
             self._wait(connection, chain_id, ahead, told)
             return _existing(connection, chain_id)
 
@@ -310,28 +308,6 @@ def stage_begins(chain_id: str, index: int, attempt: int) -> Executable:
 def stage_ends(chain_id: str, index: int, key: str, device: int | None) -> Executable:
     """The change of a stage's row when its artifacts are in the store."""
     return _stage(chain_id, index).values(state=StageState.DONE, key=key, device=device)
-
-
-def with_digests(script: ChainScript, store: Store) -> ChainScript:
-    """The script to be stored: every image is put in the store and replaced by its digest (32 bytes). Blocks."""
-
-    def keep(data: bytes) -> bytes:
-        return bytes.fromhex(store.put_image(data))
-
-    return _images_mapped(script, keep)
-
-
-def with_images(script: ChainScript, store: Store) -> ChainScript:
-    """The script as the client sent it: every digest replaced by its image. Blocks."""
-    return _images_mapped(script, lambda digest: store.image(digest.hex()))
-
-
-def _images_mapped(script: ChainScript, change: Callable[[bytes], bytes]) -> ChainScript:
-    changed = [
-        structs.replace(stage, source_image=None if stage.source_image is None else change(stage.source_image))
-        for stage in script.stage
-    ]
-    return structs.replace(script, stage=changed)
 
 
 def _chain(chain_id: str) -> Update:

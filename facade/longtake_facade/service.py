@@ -29,8 +29,8 @@ from longtake_facade.normalise import (
 )
 from longtake_facade.parse import Invalid, parse
 from longtake_facade.queue import ChainQueue
-from longtake_facade.records import ChainRecord, Draft, Reference
-from longtake_facade.registry import ChainNotFound, Registry, WrongState, with_digests, with_images
+from longtake_facade.records import ChainRecord, Draft, Reference, with_digests, with_images
+from longtake_facade.registry import ChainNotFound, Registry, WrongState
 from longtake_facade.storage import Store
 
 _CHAIN_ID = re.compile(r"[0-9a-f]{32}")

@@ -71,7 +71,7 @@ def test_a_cancelled_chain_stops_within_the_step(tmp_path: Path) -> None:
         assert memory.steps - steps <= 1
         detail = client.chain(chain_id)
         assert detail.state is ChainState.CANCELLED
-        assert [one.state for one in detail.stages] == ["done", "running"]
+        assert [one.state for one in detail.stages] == ["done", "pending"]
         assert http.get(f"{running.url}{detail.stages[0].video_url}").content[4:8] == b"ftyp"
         with pytest.raises(WrongState):
             client.cancel(chain_id)

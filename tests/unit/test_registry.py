@@ -19,16 +19,8 @@ from longtake import wire
 from longtake.wire import ChainState, ErrorCode, StageState
 from longtake_facade.events import LogEntry
 from longtake_facade.normalise import normalise
-from longtake_facade.records import Reference
-from longtake_facade.registry import (
-    IdempotencyConflict,
-    QueueFull,
-    WrongState,
-    stage_begins,
-    stage_ends,
-    with_digests,
-    with_images,
-)
+from longtake_facade.records import Reference, with_digests, with_images
+from longtake_facade.registry import IdempotencyConflict, QueueFull, WrongState, stage_begins, stage_ends
 from records import Records, completion, failure, records
 from served import TINY
 
