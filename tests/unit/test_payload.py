@@ -33,6 +33,7 @@ async def completed(kept: Records, video: bytes, **other: object) -> ChainRecord
         for name, data in (("video.mp4", video), ("thumbnail.png", THUMBNAIL), ("preview.gif", PREVIEW)):
             (folder / name).write_bytes(data)
         kept.store.commit(folder, kept.store.chain(record.id))
+    await kept.registry.begin(record.id)
     await kept.registry.complete(record.id, completion(record, **other))
     ended = await kept.registry.get(record.id)
     assert ended is not None

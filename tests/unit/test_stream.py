@@ -189,6 +189,7 @@ async def test_complete_gets_the_bytes_that_the_log_leaves_out(kept: Records, in
             (folder / name).write_bytes(name.encode() * 1000)
         kept.store.commit(folder, kept.store.chain(record.id))
     await kept.registry.begin(record.id)
+    await kept.registry.begin(record.id)
     await kept.registry.complete(record.id, completion(record))
     async with streaming(kept, record.id, inline=inline) as response:
         lines = (await response.text()).split("\n")
