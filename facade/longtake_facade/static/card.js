@@ -7,7 +7,7 @@ import { FADE_FRAMES_DEFAULT } from "./layout.js";
 import { seconds } from "./words.js";
 
 const TRANSITIONS = /** @type {[string, string][]} */ ([
-  ["smooth", "Smooth: goes on from the frames before"],
+  ["smooth", "Smooth: goes on"],
   ["cut", "Cut: starts anew"],
   ["fade", "Fade: blends in"],
 ]);

@@ -6,6 +6,7 @@ import { explained } from "./words.js";
 
 const AFTER_MS = 200;
 const AGAIN_MS = 3000;
+const STAND_IN = "…";
 
 /**
  * Fires `checked`. `report`: the server's ValidationReport of the draft as it is, or null. `problems`: by path.
@@ -46,6 +47,8 @@ export class Check extends EventTarget {
     try {
       const options = { frames: this.limits.frames_per_clip_recommended, wants: unknown };
       const request = await requestOf(this.draft.script, options);
+      // A prompt that is still to be written is no reason to say nothing of the rest.
+      for (const one of request.stages) one.prompt = one.prompt.trim() ? one.prompt : STAND_IN;
       const report = await validate(request, running.signal);
       if (running.signal.aborted) return;
       images.forEach((image) => image && this.good.add(image));
@@ -61,8 +64,14 @@ export class Check extends EventTarget {
   found(report, remarks, kind) {
     this.report = report;
     this.trouble = "";
-    this.remarks = new Map(remarks.map(({ path, message }) => [path, { message, kind }]));
+    this.remarks = new Map([...this.unwritten(), ...remarks.map(({ path, message }) => [path, { message, kind }])]);
     this.dispatchEvent(new Event("checked"));
+  }
+
+  /** @returns {[string, Remark][]} */
+  unwritten() {
+    const remark = { message: "a stage needs a prompt", kind: /** @type {const} */ ("problem") };
+    return this.draft.script.stages.flatMap((one, i) => (one.prompt.trim() ? [] : [[`stages[${i}].prompt`, remark]]));
   }
 
   /** What a submission was refused for, shown as a check's problems are. @param {Refusal} refusal */

@@ -41,9 +41,14 @@ export class Player {
     this.urls[index] = url;
     if (this.whole) return;
     this.start.hidden = false;
-    if (this.index < 0) this.load(index);
+    // Until somebody plays, the first picture is the one to see.
+    if (this.index < 0 || (index < this.index && this.untouched)) this.load(index);
     if (this.waiting && index === this.following()) this.playFrom(index);
     this.describe();
+  }
+
+  get untouched() {
+    return this.video.paused && this.video.currentTime === 0 && !this.waiting;
   }
 
   /** The first stage after the loaded one that has a part of its own. */
@@ -102,7 +107,7 @@ export class Player {
       this.image.src = url;
       return;
     }
-    const [playing, frame] = [!this.video.paused || this.waiting, this.frame()];
+    const [playing, frame] = [!this.video.paused || this.waiting, this.untouched ? 0 : this.frame()];
     this.index = -1;
     this.show(url);
     if (frame) this.video.currentTime = frame / this.fps;

@@ -4,8 +4,7 @@ import { h } from "./dom.js";
 import { choiceField, Field, numberField, seedField } from "./fields.js";
 
 const FORMATS = /** @type {[string, string][]} */ ([
-  ["", "MP4 (default)"],
-  ["mp4", "MP4"],
+  ["", "MP4"],
   ["gif", "GIF"],
   ["apng", "APNG, lossless"],
   ["webp", "WebP"],
@@ -59,17 +58,16 @@ export class Settings {
         f.model.element)
     );
     const pixels = limits.max_pixels.toLocaleString("en");
-    f.width.setHint(`×${step}`);
-    f.height.setHint(`×${step}`);
     this.element = h("section", { class: "panel settings", "aria-labelledby": "settings-title" },
       h("h2", { id: "settings-title" }, "Settings"),
-      row(f.width, f.height), h("p", { class: "hint" }, `At most ${pixels} pixels a frame.`),
+      row(f.width, f.height), h("p", { class: "hint" }, `Multiples of ${step}, at most ${pixels} pixels a frame.`),
       f.seed.element, row(f.steps, f.output_format), f.enable_audio.element, this.more);
   }
 
   /** @param {Record<string, string>} chain */
   update(chain) {
     for (const [key, field] of Object.entries(this.fields)) field.put(chain[key] ?? "");
+    if (chain.output_format === "mp4") this.fields.output_format.put("");
   }
 
   /** Show remarks at their fields; returns the paths that have one here. @param {Map<string, any>} remarks */

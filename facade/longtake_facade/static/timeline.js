@@ -20,7 +20,7 @@ export class Timeline {
     this.clips = h("ol", { class: "clips" });
     this.takes = h("div", { class: "take-marks", "aria-hidden": "true" });
     this.playhead = h("div", { class: "playhead", hidden: true });
-    const track = h("div", { class: "track" }, this.ruler, this.bands, this.clips, this.takes, this.playhead);
+    const track = h("div", { class: "track" }, this.ruler, this.clips, this.bands, this.takes, this.playhead);
     this.track = track;
     this.element = h("div", { class: "timeline" }, track);
     this.onselect = onselect;
@@ -41,6 +41,7 @@ export class Timeline {
     const last = layout.stages.at(-1);
     this.span = Math.max(1, layout.total + (last?.trim ?? 0));
     this.track.style.setProperty("--clips", String(layout.stages.length));
+    this.track.style.setProperty("--lanes", layout.stages.length > 1 ? "2" : "1");
     this.drawRuler();
     fill(this.bands, layout.stages.flatMap((stage) => this.band(stage)));
     fill(this.takes, layout.takes.map((indices, take) => this.take(indices, take)));
