@@ -17,9 +17,11 @@ All of it depends on the stage's plan and the :class:`VideoSpec` alone, so anoth
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from types import SimpleNamespace
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from longtake_facade.backend import Pixels, Waveform
 from longtake_stages.contract import PixelFormat
@@ -72,6 +74,16 @@ class VideoSpec:
     def fade_piece(self) -> str:
         """Name of the file in a fade's folder that the video is made of."""
         return FADE_H264 if self.format == "mp4" else FADE_LOSSLESS
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a ``.npy``.
+
+    Raises:
+        OSError: with its reason; ``np.save`` on a full disk gives none, since it does not write through Python.
+    """
+    with path.open("xb") as file:
+        np.save(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 class FrameFile:

@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 from sqlalchemy import Executable
+from sqlalchemy.exc import SQLAlchemyError
 
 from longtake import wire
 from longtake.wire import ChainScript, ErrorCode, StageState
@@ -48,6 +50,9 @@ _CANCEL_SECONDS = 1.0
 # A stage whose models went away is begun again this often, after they came back.
 _STAGE_TRIES = 3
 
+# How long a chain waits before it tries a database again that failed it.
+_DATABASE_SECONDS = 2.0
+
 # Progress of the final file is told at most this often.
 _ENCODING_SECONDS = 0.5
 
@@ -74,13 +79,24 @@ class Recipe:
         self.slots = asyncio.Semaphore(backend.instances)
         self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
+        self._stopping = asyncio.Event()
 
     async def run(self, chain_id: str) -> None:
         """Run a chain to its terminal event, from wherever an earlier attempt left it.
 
         A cancellation that :meth:`cancel` did not ask for means that the server stops: the chain stays as it is and
-        goes on when a server starts again.
+        goes on when a server starts again. While the database fails, the chain is begun again and again.
         """
+        while True:
+            try:
+                return await self._run(chain_id)
+            except SQLAlchemyError as error:
+                _log.error("the database failed; the chain waits for it", chain_id=chain_id, error=str(error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _DATABASE_SECONDS)
+                raise asyncio.CancelledError
+
+    async def _run(self, chain_id: str) -> None:
         chain = await self.registry.begin(chain_id)
         if chain is None:
             return
@@ -89,8 +105,8 @@ class Recipe:
         except asyncio.CancelledError:
             if chain_id not in self._cancelled:
                 raise
-            self._cancelled.discard(chain_id)
             await self._fail(chain_id, ErrorCode.CANCELLED, "the chain was cancelled")
+            self._cancelled.discard(chain_id)
         except StageFailed as failed:
             await self._fail(chain_id, ErrorCode(failed.code), f"stage {failed.index} failed: {failed}", failed)
         except EncodeError as error:
@@ -98,12 +114,17 @@ class Recipe:
         except OSError as error:
             _log.exception("the store failed", chain_id=chain_id)
             await self._fail(chain_id, ErrorCode.ENCODE_FAILED, f"the store cannot be written: {error.strerror}")
+        except SQLAlchemyError:
+            raise
         except Exception:
             _log.exception("chain failed", chain_id=chain_id)
             await self._fail(chain_id, ErrorCode.INTERNAL, "the server failed; its log says why")
 
     async def _interruptible(self, chain: ChainRecord) -> None:
         """Run an attempt in a task that :meth:`cancel` can end; what follows it cannot be cancelled."""
+        if chain.id in self._cancelled:
+            # The database failed when it was to be told so.
+            raise asyncio.CancelledError
         attempt = self._running[chain.id] = asyncio.create_task(_Attempt(self, chain).run())
         watch = asyncio.create_task(self._watch(chain.id))
         try:
@@ -131,12 +152,16 @@ class Recipe:
     async def _watch(self, chain_id: str) -> None:
         """End the chain when another process was asked to."""
         # Another process tells it through the database, so there is nothing but asking.
-        while not await self.registry.cancel_requested(chain_id):  # noqa: ASYNC110
+        while True:
+            with suppress(SQLAlchemyError):  # the chain itself meets it too, and waits
+                if await self.registry.cancel_requested(chain_id):
+                    break
             await asyncio.sleep(_CANCEL_SECONDS)
         self._interrupt(chain_id)
 
     async def stop(self) -> None:
         """Interrupt what runs; it goes on when a server of this database starts again."""
+        self._stopping.set()
         for task in self._running.values():
             task.cancel()
         if self._running:

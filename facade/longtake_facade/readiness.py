@@ -145,7 +145,11 @@ class ObservedBackend:
 
     async def revive(self) -> None:
         """As the backend does; when it returns, the models answer."""
-        await self._backend.revive()
+        try:
+            await self._backend.revive()
+        except BackendUnavailable:
+            self._readiness.failed()
+            raise
         self._readiness.worked()
 
     async def close(self) -> None:

@@ -104,8 +104,22 @@ def _log_to_stderr() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _StandardError(),
     )
+
+
+class _StandardError(structlog.PrintLogger):
+    """Lines on standard error. Where they cannot be written, on a full disk, the server goes on without them."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def msg(self, message: str) -> None:
+        """Print one line."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = msg
 
 
 async def _main(settings: Settings) -> None:
@@ -139,7 +153,7 @@ def _bound(settings: Settings) -> socket.socket:
 
 @asynccontextmanager
 async def _models(settings: Settings) -> AsyncIterator[tuple[Backend, Awaitable[None]]]:
-    """The backend, and what ends, with an error, when it is lost for good."""
+    """The backend, and what goes on as long as it is there."""
     if settings.triton is not None:
         backend = await _connected(settings.triton, settings.start_timeout)
         try:

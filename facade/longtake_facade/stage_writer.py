@@ -21,6 +21,7 @@ from longtake_facade.artifacts import (
     EncodeError,
     FrameFile,
     VideoSpec,
+    save_array,
 )
 from longtake_facade.audio import Clock, stage_sound
 from longtake_facade.backend import ClipEnd, Pixels, Waveform
@@ -87,10 +88,10 @@ class _StageFiles:
             raise EncodeError(f"stage {stage.index} gave a tail of {len(end.tail)} frames instead of {stage.tail}")
         for file in self._edges.values():
             file.close()
-        np.save(self._folder / TAIL, end.tail[len(end.tail) - stage.tail :])
+        save_array(self._folder / TAIL, end.tail[len(end.tail) - stage.tail :])
         waveform = self._checked(end)
         if waveform is not None:
-            np.save(self._folder / WAVEFORM, waveform)
+            save_array(self._folder / WAVEFORM, waveform)
         self._sampler.measures(self._motion.mean, end.sample_rate if waveform is not None else 0).save(self._folder)
         for writer in self._writers:
             writer.close()

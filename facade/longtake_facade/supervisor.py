@@ -17,6 +17,9 @@ Start = Callable[[], AbstractAsyncContextManager[EmbeddedTriton]]
 # A dead model is loaded again within this; then the whole server is started again.
 _RELOAD_SECONDS: Final = 30.0
 
+# After this a server that could not be started is tried again.
+_RETRY_SECONDS: Final = 5.0
+
 _log = structlog.get_logger()
 
 
@@ -93,17 +96,17 @@ class SupervisedBackend:
             await asyncio.wait([died, revived])
 
     async def watch(self) -> None:
-        """Start the server again whenever it ends by itself.
-
-        Raises:
-            BackendUnavailable: it cannot be started again.
-        """
+        """Start the server again whenever it ends by itself, as often as it takes; to be cancelled."""
         while True:
             reason = await self._server.died()
             # While it is being mended, it is we who ended it.
             if not self._mending.locked():
                 _log.warning("the embedded server died", reason=reason)
-            await self.revive()
+            try:
+                await self.revive()
+            except BackendUnavailable:
+                # It is in the log. What is missing may come back; finished chains are served meanwhile.
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def close(self) -> None:
         """Stop the server."""
