@@ -192,7 +192,8 @@ export class ChainView {
     const complete = this.follower?.run.complete;
     this.activity.refresh();
     await this.refresh();
-    if (this.closed || !complete) return;
+    if (this.closed) return;
+    if (!complete) return this.player?.stop();
     const { content_url: url, script } = this.detail;
     this.player?.finish(url, script.chain.output_format);
     const compare = this.detail.retake_of && (await comparison(this.detail, /** @type {any} */ (this.layout)));

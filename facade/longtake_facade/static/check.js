@@ -7,6 +7,7 @@ import { explained } from "./words.js";
 const AFTER_MS = 200;
 const AGAIN_MS = 3000;
 const STAND_IN = "…";
+export const UNWRITTEN = "a stage needs a prompt";
 
 /**
  * Fires `checked`. `report`: the server's ValidationReport of the draft as it is, or null. `problems`: by path.
@@ -70,7 +71,7 @@ export class Check extends EventTarget {
 
   /** @returns {[string, Remark][]} */
   unwritten() {
-    const remark = { message: "a stage needs a prompt", kind: /** @type {const} */ ("problem") };
+    const remark = { message: UNWRITTEN, kind: /** @type {const} */ ("problem") };
     return this.draft.script.stages.flatMap((one, i) => (one.prompt.trim() ? [] : [[`stages[${i}].prompt`, remark]]));
   }
 

@@ -39,6 +39,7 @@ export class Player {
   ready(index, url) {
     if (this.urls[index] === url) return;
     this.urls[index] = url;
+    this.element.classList.remove("bare");
     if (this.whole) return;
     this.start.hidden = false;
     // Until somebody plays, the first picture is the one to see.
@@ -138,10 +139,18 @@ export class Player {
   }
 
   describe() {
-    if (this.whole) return;
+    if (this.whole || this.index < 0) return;
     const ready = this.urls.filter(Boolean).length;
     const waits = this.waiting ? "; the next one plays as soon as it is there" : "";
     fill(this.caption, `Stage ${this.index + 1} of ${this.urls.length} · ${ready} ready${waits}`);
+  }
+
+  /** Nothing more will come. */
+  stop() {
+    this.waiting = false;
+    text(this.empty, "No stage was rendered.");
+    this.element.classList.toggle("bare", !this.urls.some(Boolean));
+    this.describe();
   }
 
   close() {

@@ -1,5 +1,6 @@
 /** What the script comes to: exact length, memory, time; and the buttons that make something of it. */
 
+import { UNWRITTEN } from "./check.js";
 import { attribute, h, text } from "./dom.js";
 import { estimate } from "./estimate.js";
 import { button } from "./fields.js";
@@ -44,11 +45,14 @@ export class RenderBar {
   /** The server has answered, or cannot. */
   checked() {
     const { report, remarks, trouble } = this.check;
-    const problems = [...remarks.values()].filter((remark) => remark.kind === "problem").length;
-    const warnings = remarks.size - problems;
+    const all = [...remarks.values()];
+    const unwritten = all.filter((remark) => remark.message === UNWRITTEN).length;
+    const problems = all.filter((remark) => remark.kind === "problem").length - unwritten;
+    const warnings = all.filter((remark) => remark.kind === "warning").length;
     attribute(this.total, "data-state", report ? "exact" : "asking");
     if (report) this.say(report.total_frames);
-    const good = warnings ? `Ready, with ${counted(warnings, "warning")}` : report ? "Ready to render" : "Checking …";
+    const ready = warnings ? `Ready, with ${counted(warnings, "warning")}` : report ? "Ready to render" : "Checking …";
+    const good = unwritten ? `${counted(unwritten, "prompt")} to write` : ready;
     text(this.verdict, trouble || (problems ? `${counted(problems, "problem")} to solve` : good));
     attribute(this.verdict, "data-kind", trouble || problems ? "problem" : warnings ? "warning" : null);
     this.price(report);

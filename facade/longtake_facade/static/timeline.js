@@ -9,7 +9,7 @@ import { attribute, fill, h, text } from "./dom.js";
 import { counted, seconds } from "./words.js";
 
 const TICKS = [0.25, 0.5, 1, 2, 5, 10, 15, 30, 60];
-const MAX_TICKS = 12;
+const TICK_PX = 64;
 const JOINS = { smooth: "continues", cut: "cuts in", fade: "fades in" };
 
 export class Timeline {
@@ -28,6 +28,12 @@ export class Timeline {
     /** @type {import("./layout.js").Layout} */
     this.layout = { stages: [], takes: [], total: 0 };
     this.fps = 24;
+    this.span = 1;
+    this.width = 0;
+    new ResizeObserver(([entry]) => {
+      this.width = entry.contentRect.width;
+      this.drawRuler();
+    }).observe(track);
   }
 
   /** @param {import("./layout.js").Layout} layout @param {number} fps */
@@ -63,7 +69,8 @@ export class Timeline {
 
   drawRuler() {
     const whole = this.span / this.fps;
-    const step = TICKS.find((tick) => whole / tick <= MAX_TICKS) ?? Math.ceil(whole / MAX_TICKS);
+    const most = Math.max(2, Math.floor(this.width / TICK_PX));
+    const step = TICKS.find((tick) => whole / tick <= most) ?? Math.ceil(whole / most);
     const count = Math.floor(whole / step) + 1;
     const ticks = Array.from({ length: count }, (_, i) =>
       this.place(h("span", { class: "tick" }, `${+(i * step).toFixed(2)} s`), i * step * this.fps, 0),
