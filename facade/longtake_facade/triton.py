@@ -50,6 +50,7 @@ _KIND_GPU: Final = 1
 
 _FAILED_TEXT: Final = "the model failed; the server's log says why"
 _GONE_TEXT: Final = "a model is not loaded, or its process has died; the server must load it again"
+_CLOSED_TEXT: Final = "the connection to the server was closed"
 _UNAVAILABLE_TEXT: Final = "no Triton server answers, or it does not serve the model"
 
 # What a status means where the message is not a model's own. The texts of others are Triton's and may hold paths.
@@ -263,9 +264,10 @@ async def _stream(
             "parameters": dict(parameters) if parameters else None,
         }
 
-    responses = client.stream_infer(requests())
     failed: InferenceServerException | None = None
+    responses: Any = None
     try:
+        responses = client.stream_infer(requests())
         async for result, error in responses:
             if error is None:
                 yield result
@@ -275,8 +277,16 @@ async def _stream(
             raise _from_triton(failed)
     except grpc.aio.AioRpcError as error:
         raise error_of(error.code(), error.details()) from error
+    except grpc.aio.UsageError as error:
+        raise BackendUnavailable(_CLOSED_TEXT) from error
+    except asyncio.CancelledError as error:
+        # A connection that is closed under a call cancels it as if its caller had been cancelled.
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        raise BackendUnavailable(_CLOSED_TEXT) from error
     finally:
-        responses.cancel()
+        if responses is not None:
+            responses.cancel()
 
 
 async def _only(answers: AsyncGenerator[InferResult, None]) -> InferResult:
