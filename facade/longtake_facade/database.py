@@ -27,6 +27,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    make_url,
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -138,7 +139,12 @@ class Database:
 
 def _engine(url: str) -> Engine:
     # Errors are logged with their text, and parameters are scripts.
-    engine = create_engine(url, hide_parameters=True)
+    address = make_url(url)
+    if address.drivername in ("postgres", "postgresql"):
+        # The driver that is installed; which one is meant without a name depends on SQLAlchemy's release.
+        address = address.set(drivername="postgresql+psycopg")
+    # A server that was restarted has closed the connections that wait here.
+    engine = create_engine(address, hide_parameters=True, pool_pre_ping=address.get_backend_name() != "sqlite")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
     try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -13,7 +12,6 @@ from typing import Any
 import aiohttp
 import msgspec
 import numpy as np
-import psutil
 
 from acceptance.conftest import Meter
 from acceptance.followers import Follower, Seen
@@ -21,6 +19,7 @@ from chains import JSON, chain, frames_of, stage
 from longtake.client import AsyncLongtake, Longtake
 from longtake.wire import ChainRequest, Transition
 from longtake_facade.embedded import EmbeddedTriton
+from ports import free_port
 from serve_process import Serving, serve, start, stop
 
 SEED = 20260
@@ -147,12 +146,6 @@ class Torture:
         return lambda: len(list(self.data.glob(pattern))) > before
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def tortured(data: Path, options: tuple[str, ...], moments: list[str], seed: int) -> Torture:
     """Start a server and kill it at the moments, in this order; returns when every chain has ended."""
     port = free_port()
@@ -223,23 +216,3 @@ async def test_twenty_kills_lose_nothing_and_render_nothing_twice(
     with serve(tmp_path / "undisturbed", "--triton", triton.grpc_address) as calm, Longtake(calm.url) as client:
         for number, result in enumerate(results):
             np.testing.assert_array_equal(frames_of(result), frames_of(client.generate(script(number))))
-
-
-async def test_a_killed_embedded_server_leaves_no_process(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """The next one of its data ends what is left, and goes on."""
-    options = ("--checkpoint", str(tiny_checkpoint))
-    torture = await tortured(tmp_path / "data", options, ["denoising", "committing"], SEED)
-    try:
-        for follower in torture.followers:
-            await check_log(torture, follower)
-        (server,) = [process for process in processes_of(tmp_path) if process.name() == "tritonserver"]
-        assert server.ppid() == torture.server.process.pid
-    finally:
-        await asyncio.to_thread(stop, torture.server)
-    assert processes_of(tmp_path) == []
-
-
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """What runs with the folder in its command."""
-    found = psutil.process_iter(["cmdline"])
-    return [process for process in found if str(folder) in " ".join(process.info["cmdline"] or [])]
