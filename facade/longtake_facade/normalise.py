@@ -3,7 +3,6 @@
 Wording and order of the checks follow the original (``mold``, ``ChainRequest::normalise``) where it has them.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -22,6 +21,8 @@ FADE_FRAMES_MAX = 32
 FADE_FRAMES_DEFAULT = 8
 MIN_FRAMES = 9
 FPS_DEFAULT = 24
+# The models take guidance as a 32-bit float; what is beyond would arrive as infinity.
+MAX_FLOAT32 = (2 - 2**-23) * 2.0**127
 RESERVED = ("model", "loras", "references")
 
 
@@ -157,7 +158,7 @@ def _chain_problems(request: ChainRequest, served: Capabilities) -> Iterator[Pro
             yield Problem(path=name, message=f"{name} ({value}) must be {low}..{high}")
     if request.seed is not None and request.seed > wire.MAX_U64:
         yield Problem(path="seed", message=f"seed ({request.seed}) must be 0..2^64-1")
-    if request.guidance is not None and not (math.isfinite(request.guidance) and request.guidance >= 0):
+    if request.guidance is not None and not 0 <= request.guidance <= MAX_FLOAT32:
         yield Problem(path="guidance", message=f"guidance ({request.guidance}) must be a finite number >= 0")
     if request.strength is not None and not 0 <= request.strength <= 1:
         yield Problem(path="strength", message=f"strength ({request.strength}) must be 0..1")

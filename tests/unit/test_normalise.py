@@ -156,6 +156,7 @@ def test_refusals_keep_the_wording_of_the_original(request_: dict[str, Any], pat
         ({"steps": 101}, "steps"),
         ({"guidance": -0.5}, "guidance"),
         ({"guidance": float("inf")}, "guidance"),
+        ({"guidance": 1e39}, "guidance"),
         ({"guidance": float("nan")}, "guidance"),
         ({"strength": 1.01}, "strength"),
         ({"strength": -0.01}, "strength"),
