@@ -4,14 +4,16 @@ import asyncio
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from playwright.sync_api import Browser
 
+from browser import chromium
 from longtake_facade.embedded import EmbeddedTriton, embedded_triton
 from longtake_facade.triton import TritonBackend, connect
 from longtake_stages.contract import RENDERS_METRIC, STEPS_METRIC
@@ -79,3 +81,10 @@ async def backend(triton: EmbeddedTriton) -> AsyncIterator[TritonBackend]:
 def meter(triton: EmbeddedTriton) -> Meter:
     """The counters of the session's server."""
     return Meter(triton.metrics_url)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium; every test has a context of its own in it."""
+    with chromium() as opened:
+        yield opened

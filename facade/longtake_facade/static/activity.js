@@ -13,6 +13,8 @@ export class Activity {
   constructor(place) {
     this.links = h("ul", {});
     this.place = place;
+    /** @type {Map<string, HTMLElement>} */
+    this.items = new Map();
     fill(place, this.links);
     this.timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
     addEventListener("hashchange", () => this.refresh());
@@ -38,23 +40,29 @@ export class Activity {
   show(chains) {
     document.title = chains.length ? `(${chains.length}) Longtake` : "Longtake";
     const shown = chains.slice(0, SHOWN);
-    while (this.links.children.length > shown.length) this.links.lastElementChild?.remove();
-    shown.forEach((chain, i) => {
-      const item = this.links.children[i] ?? this.links.appendChild(this.item());
-      const link = /** @type {HTMLAnchorElement} */ (item.firstElementChild);
-      const [prompt, state] = /** @type {HTMLElement[]} */ ([...link.children]);
-      const href = `#/chains/${chain.id}`;
-      if (link.getAttribute("href") !== href) link.setAttribute("href", href);
-      text(prompt, chain.prompt);
-      const done = `${chain.stages_done} of ${counted(chain.stage_count, "stage")}`;
-      text(state, chain.state === "queued" ? "waiting" : done);
-      item.classList.toggle("here", location.hash === href);
-    });
+    const wanted = new Set(shown.map((chain) => chain.id));
+    for (const [id, item] of this.items) {
+      if (wanted.has(id)) continue;
+      item.remove();
+      this.items.delete(id);
+    }
+    for (const chain of shown) this.describe(this.items.get(chain.id) ?? this.item(chain), chain);
     this.place.classList.toggle("busy", chains.length > 0);
   }
 
-  item() {
-    const words = [h("span", { class: "activity-prompt" }), h("span", { class: "activity-state" })];
-    return h("li", {}, h("a", {}, words));
+  /** @param {HTMLElement} item @param {any} chain */
+  describe(item, chain) {
+    const done = `${chain.stages_done} of ${counted(chain.stage_count, "stage")}`;
+    text(/** @type {HTMLElement} */ (item.querySelector(".activity-state")), chain.state === "queued" ? "waiting" : done);
+    item.classList.toggle("here", location.hash === `#/chains/${chain.id}`);
+  }
+
+  /** A link that stays where it is as others come and go: somebody may be about to press it. @param {any} chain */
+  item(chain) {
+    const words = [h("span", { class: "activity-prompt" }, chain.prompt), h("span", { class: "activity-state" })];
+    const item = h("li", {}, h("a", { href: `#/chains/${chain.id}` }, words));
+    this.items.set(chain.id, item);
+    this.links.append(item);
+    return item;
   }
 }

@@ -141,8 +141,10 @@ export class Composer {
       remove: () => this.remove(at()),
       grab: (event) => drag(event, card.element, this.list, (to) => this.move(at(), to)),
       seen: () => {
+        if (this.seen.has(id)) return;
         this.seen.add(id);
-        this.remark();
+        // Only then does it change what is shown; what moves between press and release is never pressed.
+        if (!this.draft.script.stages[at()]?.prompt.trim()) this.remark();
       },
     });
     this.cards.set(id, card);
