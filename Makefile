@@ -36,6 +36,15 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	echo 'installing (the first time this takes minutes)'; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	if ! command -v chromium >/dev/null; then \
+		echo 'installing Chromium for the tests'; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive \
+				apt-get install -y -qq --no-install-recommends chromium >/dev/null 2>&1; \
+		else \
+			$(BIN)/python -m playwright install chromium >/dev/null; \
+		fi || echo 'there is no Chromium: the tests of the page will fail' >&2; \
+	fi; \
 	touch $@
 
 demo: setup
