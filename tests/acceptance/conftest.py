@@ -83,8 +83,8 @@ def meter(triton: EmbeddedTriton) -> Meter:
     return Meter(triton.metrics_url)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium; every test has a context of its own in it."""
+    """One Chromium; every test has a context of its own in it. While it is open, no asynchronous test can run."""
     with chromium() as opened:
         yield opened
