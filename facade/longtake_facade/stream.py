@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from aiohttp import hdrs, web
 
@@ -35,21 +35,23 @@ async def send_events(
     if request.method == hdrs.METH_HEAD:
         # aiohttp would send what is written, and the client would take it for the next answer.
         return response
-    await response.write(b"retry: 2000\n\n")
-    # Closed in this order: the log's iterator cannot be closed while a ping's wait for it is under way.
-    async with (
-        aclosing(service.log.follow(chain_id, after)) as followed,
-        aclosing(_with_pings(followed, ping_seconds)) as entries,
-    ):
-        async for entry in entries:
-            if entry is None:
-                await response.write(b": ping\n\n")
-                continue
-            await response.write(f"event: {entry.name}\nid: {entry.n}\ndata: ".encode())
-            async for piece in _data(service, chain_id, entry, inline=inline):
-                await response.write(piece)
-            await response.write(b"\n\n")
-    await response.write_eof()
+    # Whoever goes away has heard enough; the chain goes on.
+    with suppress(ConnectionResetError):
+        await response.write(b"retry: 2000\n\n")
+        # Closed in this order: the log's iterator cannot be closed while a ping's wait for it is under way.
+        async with (
+            aclosing(service.log.follow(chain_id, after)) as followed,
+            aclosing(_with_pings(followed, ping_seconds)) as entries,
+        ):
+            async for entry in entries:
+                if entry is None:
+                    await response.write(b": ping\n\n")
+                    continue
+                await response.write(f"event: {entry.name}\nid: {entry.n}\ndata: ".encode())
+                async for piece in _data(service, chain_id, entry, inline=inline):
+                    await response.write(piece)
+                await response.write(b"\n\n")
+        await response.write_eof()
     return response
 
 

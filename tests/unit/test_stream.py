@@ -151,7 +151,9 @@ async def test_a_stream_that_is_never_silent_has_no_pings(kept: Records) -> None
 
 
 @pytest.mark.parametrize("ping", [0.01, NEVER], ids=["in silence", "while events come"])
-async def test_a_client_that_goes_away_ends_its_stream_quietly(kept: Records, ping: float) -> None:
+async def test_a_client_that_goes_away_ends_its_stream_quietly(
+    kept: Records, ping: float, caplog: pytest.LogCaptureFixture
+) -> None:
     """Its follower is forgotten, and nobody is told of an error."""
     record = await kept.new()
     loop = asyncio.get_running_loop()
@@ -168,6 +170,7 @@ async def test_a_client_that_goes_away_ends_its_stream_quietly(kept: Records, pi
                 await asyncio.sleep(0.005)
             await until_followers(kept, 0)
     assert logs == []
+    assert [record for record in caplog.records if record.name.startswith("aiohttp")] == []
     assert troubles == []
 
 
