@@ -66,6 +66,7 @@ class Visit:
 
     def write(self, *prompts: str) -> "Visit":
         """A script of smooth stages."""
+        self.stage(1).wait_for()
         for i, prompt in enumerate(prompts, 1):
             if self.stage(i).count() == 0:
                 self.button("Add a stage").click()

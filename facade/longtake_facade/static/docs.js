@@ -44,7 +44,7 @@ function link(name) {
 /** @param {string} caption @param {string[]} head @param {(Node | string | (Node | string)[])[][]} rows */
 function table(caption, head, rows) {
   const cells = (/** @type {any[]} */ row) => row.map((cell, i) => (i ? h("td", {}, cell) : h("th", { scope: "row" }, cell)));
-  return h("div", { class: "scrolled", tabindex: 0, role: "region", "aria-label": caption },
+  return h("div", { class: "scrolled", tabindex: 0, role: "group", "aria-label": caption },
     h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, head.map((one) => h("th", { scope: "col" }, one)))),
       h("tbody", {}, rows.map((row) => h("tr", {}, cells(row))))));
 }
