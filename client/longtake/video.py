@@ -1,6 +1,8 @@
 """A finished video in the client: its bytes, what it is, and how to look at its frames."""
 
+import base64
 import hashlib
+import html
 import os
 import secrets
 from collections.abc import Iterator
@@ -23,6 +25,9 @@ SUFFIXES: Final[dict[str, tuple[str, ...]]] = {
     "webp": (".webp",),
 }
 """File name endings that fit a format, the usual one first."""
+
+MAX_INLINE_BYTES: Final = 24 * 2**20
+"""A larger video is not put into a notebook, which would hold it in its file."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,10 @@ class VideoData:
         """
         return _save_part(self.gif_preview, "gif preview", Path(path), ".gif")
 
+    def _repr_html_(self) -> str:
+        """The video for a notebook: a player, or the animation, with its facts below; nothing in it runs."""
+        return player(self)
+
     def frames(self) -> "Iterator[NDArray[np.uint8]]":
         """Every frame in order as uint8 RGB ``[height, width, 3]``; decoded one by one.
 
@@ -171,6 +180,33 @@ class VideoData:
             VideoError: the file cannot be decoded.
         """
         return _frames_of_webp(self.data) if self.format == "webp" else _frames_by_pyav(self.data)
+
+
+def player(video: VideoData) -> str:
+    """HTML that shows a video by itself. One too large for a notebook's file is shown by its small preview."""
+    whole = len(video.data) <= MAX_INLINE_BYTES
+    facts = [
+        f"{video.width} by {video.height}",
+        f"{video.frames_count} frames",
+        f"{video.frames_count / video.fps:.2f} s",
+        "with sound" if video.has_audio else "without sound",
+        "" if whole else f"{len(video.data) / 2**20:.0f} MiB: this is the preview, save() has the video",
+    ]
+    caption = f"<figcaption>{html.escape(' · '.join(filter(None, facts)))}</figcaption>"
+    if whole and video.format == "mp4":
+        poster = f' poster="{_data_url("image/png", video.thumbnail)}"' if video.thumbnail else ""
+        source = _data_url("video/mp4", video.data)
+        shown = f'<video controls loop style="max-width:100%"{poster} src="{source}"></video>'
+    elif whole or video.gif_preview:
+        kind, data = (f"image/{video.format}", video.data) if whole else ("image/gif", video.gif_preview or b"")
+        shown = f'<img style="max-width:100%" alt="The video" src="{_data_url(kind, data)}">'
+    else:
+        shown = ""
+    return f'<figure style="margin:0">{shown}{caption}</figure>'
+
+
+def _data_url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def check_suffix(path: Path, video_format: str) -> None:
