@@ -180,7 +180,7 @@ def test_a_failure_is_told_in_words_and_user_text_stays_text(tab: Visit, backend
     tab.open(f"#/chains/{chain}")
     tab.button("Script").click()
     expect(tab.page.locator("pre")).to_contain_text("onerror")
-    assert tab.page.title() == "Longtake"
+    assert tab.page.title() == "Chain · Longtake"
     assert tab.page.locator("main b, main img[src=x], dialog b, dialog img").count() == 0
 
 

@@ -76,8 +76,8 @@ def gallery(tab: Visit, _: Server) -> None:
 
 
 def docs(tab: Visit, _: Server) -> None:
-    tab.open("api/docs")
-    tab.page.locator(".schema").first.wait_for()
+    tab.open("api/docs#schema-chainstage")
+    expect(tab.page.get_by_role("table", name="Fields")).to_be_visible()
 
 
 VIEWS: list[Callable[[Visit, Server], None]] = [composing, exporting, importing, result, failure, gallery, docs]

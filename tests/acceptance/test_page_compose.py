@@ -27,6 +27,16 @@ from served import TINY
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three-acts.toml"
 BIG = 2**64 - 1
+# A file comes by drop or paste.
+GIVE = """(target, {kind, name, type, data}) => {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    const files = new DataTransfer();
+    files.items.add(new File([bytes], name, { type }));
+    const options = { bubbles: true, cancelable: true };
+    target.dispatchEvent(kind === "drop"
+        ? new DragEvent("drop", { ...options, dataTransfer: files })
+        : new ClipboardEvent("paste", { ...options, clipboardData: files }));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +49,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def tab(browser: Browser, server: Server) -> Iterator[Visit]:
     with visit(browser, server.url) as here:
         yield here.open()
+
+
+def given(kind: str, name: str, media_type: str, data: bytes) -> dict[str, str]:
+    """What GIVE gives."""
+    return {"kind": kind, "name": name, "type": media_type, "data": base64.b64encode(data).decode()}
 
 
 def prompts(page: Page) -> list[str]:
@@ -125,20 +140,10 @@ def test_frames_and_seconds_are_one_value_on_the_grid(tab: Visit) -> None:
 def test_an_image_comes_by_drop_by_paste_and_by_choice(tab: Visit) -> None:
     """Each with a preview; what is no image is refused at its place."""
     tab.write("dropped", "pasted", "chosen")
-    give = """(target, {kind, name, type, data}) => {
-        const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-        const files = new DataTransfer();
-        files.items.add(new File([bytes], name, { type }));
-        const options = { bubbles: true, cancelable: true };
-        target.dispatchEvent(kind === "drop"
-            ? new DragEvent("drop", { ...options, dataTransfer: files })
-            : new ClipboardEvent("paste", { ...options, clipboardData: files }));
-    }"""
-    image = {"name": "a.png", "type": "image/png"}
     dropped, pasted, chosen = (png((shade, 0, 0)) for shade in (10, 90, 200))
-    as_text = {data: base64.b64encode(data).decode() for data in (dropped, pasted)}
-    tab.stage(1).locator(".image-drop").evaluate(give, {**image, "kind": "drop", "data": as_text[dropped]})
-    tab.stage(2).get_by_label("Prompt", exact=True).evaluate(give, {**image, "kind": "paste", "data": as_text[pasted]})
+    tab.stage(1).locator(".image-drop").evaluate(GIVE, given("drop", "a.png", "image/png", dropped))
+    by_paste = given("paste", "a.png", "image/png", pasted)
+    tab.stage(2).get_by_label("Prompt", exact=True).evaluate(GIVE, by_paste)
     file = tab.stage(3).locator("input[type=file]")
     file.set_input_files({"name": "a.txt", "mimeType": "text/plain", "buffer": b"no image"})
     expect(tab.stage(3)).to_contain_text("This is no PNG, JPEG or WebP image.")
@@ -308,6 +313,15 @@ def test_the_example_file_is_read_with_its_comments(tab: Visit) -> None:
     tab.page.get_by_label("Choose a file").set_input_files(EXAMPLE)
     expect(tab.page.get_by_role("dialog")).to_have_count(0)
     assert sent(tab) == loads(EXAMPLE.read_text())
+
+
+def test_a_script_is_dropped_anywhere(tab: Visit) -> None:
+    """Nothing that is dropped makes the browser leave the page."""
+    tab.write("mine").page.locator(".settings").evaluate(GIVE, given("drop", "notes.txt", "text/plain", b"notes"))
+    expect(tab.page.get_by_text("Drop an image on its stage")).to_be_visible()
+    dropped = given("drop", "s.toml", "application/toml", dump(chain(stage("dropped"))).encode())
+    tab.page.locator(".settings").evaluate(GIVE, dropped)
+    expect(tab.stage(1).get_by_label("Prompt", exact=True)).to_have_value("dropped")
 
 
 def test_one_prompt_for_a_length_is_expanded_by_the_server(tab: Visit) -> None:

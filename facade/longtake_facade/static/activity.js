@@ -15,6 +15,8 @@ export class Activity {
     this.place = place;
     /** @type {Map<string, HTMLElement>} */
     this.items = new Map();
+    this.count = 0;
+    this.view = "Compose";
     fill(place, this.links);
     this.timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
     addEventListener("hashchange", () => this.refresh());
@@ -36,9 +38,16 @@ export class Activity {
     this.timer = setTimeout(() => this.refresh(), busy ? BUSY_MS : IDLE_MS);
   }
 
+  /** The window's title: where one is, and how much is being rendered. @param {string} [view] */
+  entitle(view = this.view) {
+    this.view = view;
+    document.title = `${this.count ? `(${this.count}) ` : ""}${view} · Longtake`;
+  }
+
   /** @param {any[]} chains */
   show(chains) {
-    document.title = chains.length ? `(${chains.length}) Longtake` : "Longtake";
+    this.count = chains.length;
+    this.entitle();
     const shown = chains.slice(0, SHOWN);
     const wanted = new Set(shown.map((chain) => chain.id));
     for (const [id, item] of this.items) {

@@ -75,7 +75,7 @@ function schemaOf(name, schema) {
   const rows = Object.entries(schema.properties ?? {}).map(([key, value]) => [
     h("code", {}, key), [...typeOf(value), required.has(key) ? h("strong", {}, " · required") : ""], value.description ?? "",
   ]);
-  return h("section", { class: "schema", "aria-labelledby": id }, h("h3", { id }, name),
+  return h("details", { class: "schema" }, h("summary", {}, h("h3", { id }, name)),
     schema.description && h("p", { class: "prose" }, schema.description),
     rows.length > 0 ? table("Fields", ["Name", "Type", "Meaning"], rows) : h("p", {}, typeOf(schema)));
 }
@@ -108,8 +108,15 @@ async function start() {
     if (!(error instanceof Refusal || error instanceof Unreachable)) throw error;
     fill(main, h("p", { class: "loading", role: "alert" }, explained(error)));
   }
-  // What the address names was not there when the browser looked for it.
-  if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+  // What the address names was not there when the browser looked for it, or is folded.
+  const reveal = () => {
+    const named = location.hash && document.getElementById(location.hash.slice(1));
+    const folded = named && named.closest("details");
+    if (folded) folded.open = true;
+    if (named) named.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
 }
 
 start();

@@ -40,6 +40,23 @@ export function openImport(draft) {
   const dialog = openDialog("Import a script", words, chosen, field.element, problem, buttons);
 }
 
+/** A script that is dropped on the page is taken; no drop makes the browser leave it. @param {import("./draft.js").Draft} draft */
+export function acceptDrops(draft) {
+  document.addEventListener("dragover", (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+  document.addEventListener("drop", async (event) => {
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (!files.length) return;
+    event.preventDefault();
+    const script = files.find((file) => file.name.endsWith(".toml"));
+    if (!script) return toast("Drop an image on its stage, or a script in TOML anywhere.");
+    try {
+      adopt(draft, await scriptOf(await script.text(), files));
+    } catch (error) {
+      toast(said(error));
+    }
+  });
+}
+
 /** @param {unknown} error */
 function said(error) {
   if (error instanceof ScriptError) return sentence(error.message);

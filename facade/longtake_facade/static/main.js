@@ -8,6 +8,7 @@ import { Composer } from "./composer.js";
 import { attribute, fill, text } from "./dom.js";
 import { Draft } from "./draft.js";
 import { GalleryView } from "./gallery.js";
+import { acceptDrops } from "./import.js";
 import { mountToasts } from "./toast.js";
 import { explained } from "./words.js";
 
@@ -51,6 +52,7 @@ function router({ composer, draft, activity }) {
     else view = composer;
     fill(main, view.element);
     const page = name === "gallery" ? name : name === "chains" ? "" : "compose";
+    activity.entitle({ gallery: "Gallery", compose: "Compose", "": "Chain" }[page]);
     for (const link of document.querySelectorAll("[data-page]")) {
       attribute(link, "aria-current", /** @type {HTMLElement} */ (link).dataset.page === page && "page");
     }
@@ -75,6 +77,7 @@ async function start() {
   const composer = new Composer(draft, new Check(draft, limits), limits);
   const show = router({ composer, draft, activity });
   addEventListener("hashchange", () => show(false));
+  acceptDrops(draft);
   show(true);
 }
 
