@@ -16,6 +16,7 @@ from aiohttp import web
 
 from longtake_facade.app import build_app
 from longtake_facade.memory import MemoryBackend
+from longtake_facade.serve import _log_to_stderr
 from longtake_facade.settings import Settings
 from serve_process import Serving, stop
 from served import TINY
@@ -55,4 +56,6 @@ async def _serve(step_seconds: float, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    # As `longtake serve` does: structlog's own way of showing a traceback takes seconds.
+    _log_to_stderr()
     asyncio.run(_serve(float(sys.argv[1]), Settings(**msgspec.json.decode(sys.argv[2]))))

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,30 @@ import psycopg
 from ports import free_port
 
 
-@dataclass(frozen=True)
 class Postgres:
     """A running server; everyone on this machine may do everything."""
 
-    port: int
+    def __init__(self, root: Path) -> None:
+        self._programs, self._identity = _programs(root), _identity(root)
+        self._data, self._log = root / "data", root / "log"
+        self.port = free_port()
+        options = ["-D", self._data, "-U", "longtake", "-E", "UTF8", "--auth=trust", "--no-locale", "--no-sync"]
+        subprocess.run([self._programs / "initdb", *options], check=True, capture_output=True, **self._identity)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the same port whenever."""
+        settings = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self._log.open("ab") as log:
+            command = [self._programs / "postgres", "-D", self._data, *options]
+            self._process = subprocess.Popen(command, stderr=log, **self._identity)
+        self._wait()
+
+    def stop(self) -> None:
+        """End it, and every connection to it."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
 
     def new(self, name: str) -> str:
         """The URL of a new, empty database."""
@@ -37,28 +55,29 @@ class Postgres:
     def _url(self, name: str) -> str:
         return f"postgresql://longtake@127.0.0.1:{self.port}/{name}"
 
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self._url("postgres")).close()
+            except psycopg.OperationalError:
+                assert self._process.poll() is None, self._log.read_text()
+                assert time.monotonic() < deadline, self._log.read_text()
+                time.sleep(0.1)
+            else:
+                return
+
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
     """Run a server."""
     # Not in the tests' own folder, into which nobody else can look.
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        programs, identity = _programs(root), _identity(root)
-        data = root / "data"
-        initialise = ["initdb", "-D", data, "-U", "longtake", "-E", "UTF8", "--auth=trust", "--no-locale", "--no-sync"]
-        subprocess.run([programs / initialise[0], *initialise[1:]], check=True, capture_output=True, **identity)
-        server = Postgres(free_port())
-        settings = {"port": server.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "off"}
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (root / "log").open("wb") as log:
-            process = subprocess.Popen([programs / "postgres", "-D", data, *options], stderr=log, **identity)
+        server = Postgres(Path(scratch))
         try:
-            _wait(server, process, root / "log")
             yield server
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+            server.stop()
 
 
 def _programs(root: Path) -> Path:
@@ -84,16 +103,3 @@ def _identity(root: Path) -> dict[str, Any]:
         return {"env": environment}
     shutil.chown(root, "nobody")
     return {"user": "nobody", "group": "nogroup", "extra_groups": [], "env": environment, "cwd": root}
-
-
-def _wait(server: Postgres, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            psycopg.connect(server._url("postgres")).close()
-        except psycopg.OperationalError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-        else:
-            return

@@ -1,6 +1,7 @@
 """Chains on PostgreSQL: one server, and two servers that share a database and a data folder."""
 
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,24 @@ def check_whole(log: list[tuple[int, str, bytes]]) -> None:
     told = [msgspec.json.decode(data) for _, name, data in log if name == "progress"]
     assert sorted(data["stage_idx"] for data in told if data["type"] == "stage_done") == [0, 1, 2]
     assert [data["type"] for data in told].count("chain_start") == 1
+
+
+def test_a_chain_outlasts_a_restart_of_postgresql(server: Postgres, database: str, tmp_path: Path) -> None:
+    """It waits for the database, and so does the queue: the next chain runs as well."""
+    with (
+        memory_process.running(tmp_path / "data", database=database) as facade,
+        Longtake(facade.url, reconnect_timeout=120) as client,
+    ):
+        accepted = client.submit(script(20))
+        started(client, accepted.id, 1)
+        server.stop()
+        time.sleep(3)
+        with httpx2.Client(base_url=facade.url) as http:
+            assert http.get("/health").status_code == 200
+        server.start()
+        assert client.result(accepted.id, timeout=90).frames == 38
+        check_whole(log_of(facade, accepted.id))
+        assert client.generate(script(seed=2)).frames == 38
 
 
 def test_two_servers_run_each_chain_once(database: str, tmp_path: Path) -> None:
