@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from browser import Visit, visit
 from facade_server import Server, serving
@@ -150,6 +150,24 @@ def test_a_reload_loses_nothing(tab: Visit, server: Server, slow: None) -> None:
     tab.page = tab.page.context.new_page()
     tab.open(f"#/chains/{chain}")
     finished(tab)
+
+
+def test_a_script_sent_twice_is_one_chain(tab: Visit, server: Server) -> None:
+    """The answer is lost on its way, and the button pressed again."""
+    tab.refusals = True
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    tab.write("sent twice")
+    tab.page.route("**/api/chains", lose, times=1)
+    tab.button("Render").click()
+    expect(tab.page.get_by_text("The server does not answer. Nothing is lost")).to_be_visible()
+    tab.button("Try again").click()
+    finished(tab)
+    with Longtake(server.url) as client:
+        assert [one.prompt for one in client.list()].count("sent twice") == 1
 
 
 def test_cancel_keeps_what_is_finished_and_resume_goes_on(tab: Visit, backend: MemoryBackend, slow: None) -> None:

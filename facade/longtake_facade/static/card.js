@@ -4,7 +4,7 @@ import { attribute, h, icon, text, uniqueId } from "./dom.js";
 import { choiceField, iconButton, numberField, seedField, textField } from "./fields.js";
 import { ImageDrop } from "./image.js";
 import { FADE_FRAMES_DEFAULT } from "./layout.js";
-import { seconds } from "./words.js";
+import { LengthField } from "./length.js";
 
 const TRANSITIONS = /** @type {[string, string][]} */ ([
   ["smooth", "Smooth: goes on"],
@@ -21,7 +21,6 @@ export class Card {
   constructor(limits, actions) {
     this.limits = limits;
     this.actions = actions;
-    this.fps = limits.fps;
     const edit = actions.edit;
     this.transition = choiceField({
       label: "Transition", class: "transition", choices: TRANSITIONS, onchange: (transition) => edit({ transition }),
@@ -45,64 +44,39 @@ export class Card {
     });
     this.image = new ImageDrop((image) => edit({ image }));
     this.general = h("p", { class: "remark problem", role: "alert", hidden: true });
-    this.buildLength();
-    this.buildFrame();
-  }
-
-  /** Frames and seconds are one value; the slider is for the hand. */
-  buildLength() {
-    const { frame_grid: step, frames_per_clip_cap: most, frames_per_clip_recommended: usual } = this.limits;
-    const range = { min: step + 1, max: most, step };
-    const frames = (/** @type {string} */ value) => this.actions.edit({ frames: value });
-    this.frames = numberField({ label: "Frames", class: "short", ...range, placeholder: usual, oninput: frames });
-    this.seconds = numberField({
-      label: "Seconds", class: "short", min: 0, step: "any", oninput: () => {},
-    });
-    this.seconds.control.addEventListener("change", () => {
-      const wanted = (Number(this.seconds.control.value) * this.fps - 1) / step;
-      const grid = Math.min((most - 1) / step, Math.max(1, Math.round(wanted)));
-      frames(String(grid * step + 1));
-    });
-    const slider = h("input", {
-      type: "range", ...range, "aria-label": "Frames, slider",
-      oninput: () => frames(this.slider.value),
-    });
-    this.slider = /** @type {HTMLInputElement} */ (slider);
-    this.length = h("div", { class: "length" }, this.frames.element, this.seconds.element, slider);
-  }
-
-  buildFrame() {
-    const { move, duplicate, remove, grab } = this.actions;
+    this.length = new LengthField(limits, (frames) => edit({ frames }));
     this.title = h("h3", { id: uniqueId("stage"), tabindex: "-1" });
-    this.grip = h("span", { class: "grip", title: "Drag to reorder", onpointerdown: grab }, icon("grip"));
-    this.up = iconButton("Move up", icon("up"), { onclick: () => move(-1) });
-    this.down = iconButton("Move down", icon("down"), { onclick: () => move(1) });
-    this.copy = iconButton("Duplicate", icon("copy"), { onclick: duplicate });
-    this.trash = iconButton("Delete", icon("trash"), { onclick: remove });
-    const tools = h("div", { class: "card-tools" }, this.up, this.down, this.copy, this.trash);
-    const head = h("header", { class: "card-head" }, this.grip, this.title, tools);
+    this.up = iconButton("Move up", icon("up"), { onclick: () => actions.move(-1) });
+    this.down = iconButton("Move down", icon("down"), { onclick: () => actions.move(1) });
+    this.copy = iconButton("Duplicate", icon("copy"), { onclick: actions.duplicate });
+    this.trash = iconButton("Delete", icon("trash"), { onclick: actions.remove });
     this.join = h("div", { class: "join" }, this.transition.element, this.fade.element);
     this.more = /** @type {HTMLDetailsElement} */ (
       h("details", { class: "more" }, h("summary", {}, "Negative prompt, seed offset"),
         this.negative.element, this.offset.element)
     );
-    const body = h("div", { class: "card-body" }, this.prompt.element, this.image.element, this.length);
+    this.element = h("li", { class: "stage" }, this.join, this.card());
+  }
+
+  card() {
+    const grip = h("span", { class: "grip", title: "Drag to reorder", onpointerdown: this.actions.grab }, icon("grip"));
+    const tools = h("div", { class: "card-tools" }, this.up, this.down, this.copy, this.trash);
+    const head = h("header", { class: "card-head" }, grip, this.title, tools);
+    const body = h("div", { class: "card-body" }, this.prompt.element, this.image.element, this.length.element);
     const onkeydown = (/** @type {KeyboardEvent} */ event) => {
       const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (!event.altKey || by === undefined) return;
       event.preventDefault();
-      move(by);
+      this.actions.move(by);
     };
-    const card = h("article", { class: "card", "aria-labelledby": this.title.id, onkeydown }, head, this.general, body, this.more);
-    this.element = h("li", { class: "stage" }, this.join, card);
+    const named = { class: "card", "aria-labelledby": this.title.id, onkeydown };
+    return h("article", named, head, this.general, body, this.more);
   }
 
   /**
    * @param {import("./draft.js").Stage} stage @param {number} index @param {number} count @param {number} fps
    */
   update(stage, index, count, fps) {
-    this.fps = fps;
-    const frames = Number(stage.frames) || this.limits.frames_per_clip_recommended;
     text(this.title, `Stage ${index + 1}`);
     this.join.hidden = index === 0;
     this.transition.put(stage.transition);
@@ -111,11 +85,7 @@ export class Card {
     this.prompt.put(stage.prompt);
     this.negative.put(stage.negative_prompt);
     this.offset.put(stage.seed_offset);
-    this.frames.put(stage.frames);
-    this.seconds.put((frames / fps).toFixed(2));
-    this.seconds.control.placeholder = seconds(frames, fps);
-    if (Number(this.slider.value) !== frames) this.slider.value = String(frames);
-    attribute(this.slider, "aria-valuetext", `${frames} frames, ${seconds(frames, fps)}`);
+    this.length.put(stage.frames, fps);
     this.image.put(stage.image, this.anchor(stage, index));
     // aria-disabled rather than disabled, which would drop the focus of who moves a card to the end.
     attribute(this.up, "aria-disabled", index === 0 ? "true" : null);
@@ -136,7 +106,7 @@ export class Card {
    */
   remark(remarks, quiet) {
     this.prompt.show(quiet ? undefined : remarks.get("prompt"));
-    this.frames.show(remarks.get("frames"));
+    this.length.frames.show(remarks.get("frames"));
     this.transition.show(remarks.get("transition"));
     this.fade.show(remarks.get("fade_frames"));
     this.negative.show(remarks.get("negative_prompt"));

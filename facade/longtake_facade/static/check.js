@@ -65,7 +65,8 @@ export class Check extends EventTarget {
   found(report, remarks, kind) {
     this.report = report;
     this.trouble = "";
-    this.remarks = new Map([...this.unwritten(), ...remarks.map(({ path, message }) => [path, { message, kind }])]);
+    this.remarks = new Map(this.unwritten());
+    for (const { path, message } of remarks) this.remarks.set(path, { message, kind });
     this.dispatchEvent(new Event("checked"));
   }
 

@@ -33,7 +33,7 @@ export class Composer {
     this.welcome = button("Start from an example", { class: "quiet", onclick: () => this.example() });
     this.general = h("ul", { class: "general", hidden: true });
     this.bar = new RenderBar(draft, check, limits, () => this.render());
-    this.build();
+    this.element = this.build();
     draft.addEventListener("change", () => this.show());
     check.addEventListener("checked", () => this.remark());
     this.element.addEventListener("paste", (event) => this.paste(event));
@@ -49,7 +49,7 @@ export class Composer {
       h("div", { class: "panel-head" }, h("h2", { id: "script-title" }, "Script"), this.welcome),
       this.list, this.add);
     const columns = h("div", { class: "columns" }, script, h("div", { class: "side" }, this.settings.element));
-    this.element = h("div", { class: "composer" }, h("h1", { class: "visually-hidden" }, "Compose"), timeline,
+    return h("div", { class: "composer" }, h("h1", { class: "visually-hidden" }, "Compose"), timeline,
       this.general, columns, this.bar.element);
   }
 

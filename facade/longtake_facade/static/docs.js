@@ -36,6 +36,13 @@ function joined(parts, by) {
   return parts.flatMap((part, i) => (i ? [by, ...part] : part));
 }
 
+/** Text in which backticks mark code. @param {string} [text] @returns {(Node | string)[]} */
+function prose(text = "") {
+  const parts = text.split(/:\w+:`~?\.?([^`]+)`|``([^`]+)``|`([^`]+)`/);
+  // Three groups: of four parts the first is text, and one of the others is code.
+  return parts.flatMap((part, i) => (part ? [i % 4 ? h("code", {}, part) : part] : []));
+}
+
 /** @param {string} name */
 function link(name) {
   return h("a", { href: `#schema-${slug(name)}` }, name);
@@ -53,12 +60,12 @@ function table(caption, head, rows) {
 function operationOf(path, method, { summary, parameters = [], requestBody, responses }) {
   const id = slug(`${method} ${path}`);
   const given = parameters.map((/** @type {any} */ one) => [
-    h("code", {}, one.name), one.in, [...typeOf(one.schema), one.description ? ` · ${one.description}` : ""],
+    h("code", {}, one.name), one.in, [...typeOf(one.schema), one.description && " · ", ...prose(one.description)],
   ]);
   const answers = Object.entries(responses).map(([status, answer]) => {
     const kinds = Object.entries(answer.content ?? {});
     const content = kinds.flatMap(([kind, { schema }]) => [`${kind} `, ...(schema ? typeOf(schema) : [])]);
-    return [status, content, answer.description ?? ""];
+    return [status, content, prose(answer.description)];
   });
   const bodies = Object.values(requestBody?.content ?? {}).flatMap((one) => typeOf(one.schema));
   return h("section", { class: "operation", "aria-labelledby": id },
@@ -72,12 +79,16 @@ function operationOf(path, method, { summary, parameters = [], requestBody, resp
 function schemaOf(name, schema) {
   const id = `schema-${slug(name)}`;
   const required = new Set(schema.required ?? []);
-  const rows = Object.entries(schema.properties ?? {}).map(([key, value]) => [
-    h("code", {}, key), [...typeOf(value), required.has(key) ? h("strong", {}, " · required") : ""], value.description ?? "",
+  const fields = Object.entries(schema.properties ?? {});
+  const described = fields.some(([, value]) => value.description);
+  const rows = fields.map(([key, value]) => [
+    h("code", {}, key), [...typeOf(value), required.has(key) ? h("strong", {}, " · required") : ""],
+    ...(described ? [prose(value.description)] : []),
   ]);
+  const head = ["Name", "Type", ...(described ? ["Meaning"] : [])];
   return h("details", { class: "schema" }, h("summary", {}, h("h3", { id }, name)),
-    schema.description && h("p", { class: "prose" }, schema.description),
-    rows.length > 0 ? table("Fields", ["Name", "Type", "Meaning"], rows) : h("p", {}, typeOf(schema)));
+    schema.description && h("p", { class: "prose" }, prose(schema.description)),
+    rows.length > 0 ? table("Fields", head, rows) : h("p", {}, typeOf(schema)));
 }
 
 /** @param {any} document_ */

@@ -22,7 +22,7 @@ export function h(name, attributes = {}, ...children) {
 /** @param {HTMLElement} element @param {string} key @param {unknown} value */
 function set(element, key, value) {
   if (typeof value === "function") element.addEventListener(key.slice(2), /** @type {EventListener} */ (value));
-  else if (key === "value" || key === "checked" || key === "muted") element[key] = value;
+  else if (key === "value" || key === "checked" || key === "muted") Object.assign(element, { [key]: value });
   else attribute(element, key, value);
 }
 

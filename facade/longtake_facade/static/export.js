@@ -52,7 +52,8 @@ export function asPython(request) {
   ].join("\n");
 }
 
-/** A value as Python writes it. JSON's strings are Python's too. @param {any} value @param {string} indent @param {string} [key] */
+/** A value as Python writes it. JSON's strings are Python's too. @param {any} value @param {string} indent @param {string} [key]
+ * @returns {string} */
 function literal(value, indent, key = "") {
   const deeper = `${indent}    `;
   if (value === true) return "True";

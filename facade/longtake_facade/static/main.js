@@ -46,7 +46,8 @@ function router({ composer, draft, activity }) {
   let view = null;
   return (/** @type {boolean} */ first) => {
     const [, name = "", id = ""] = location.hash.split("/");
-    view?.close?.();
+    const before = view;
+    before?.close?.();
     if (name === "chains" && id) view = new ChainView(decodeURIComponent(id), draft, activity);
     else if (name === "gallery") view = new GalleryView(draft);
     else view = composer;

@@ -38,7 +38,7 @@ function value(/** @type {string} */ key, /** @type {string} */ text) {
   return text.trim() !== "" && Number.isFinite(number) ? number : text;
 }
 
-/** @param {Record<string, string>} fields @param {readonly string[]} keys */
+/** @param {Record<string, any>} fields @param {readonly string[]} keys */
 function given(fields, keys) {
   const filled = keys.filter((key) => fields[key] !== undefined && fields[key] !== "");
   return Object.fromEntries(filled.map((key) => [key, value(key, fields[key])]));

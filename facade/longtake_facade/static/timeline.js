@@ -9,7 +9,7 @@ import { attribute, fill, h, text } from "./dom.js";
 import { counted, seconds } from "./words.js";
 
 const TICKS = [0.25, 0.5, 1, 2, 5, 10, 15, 30, 60];
-const TICK_PX = 64;
+const TICK_PX = 54;
 const JOINS = { smooth: "continues", cut: "cuts in", fade: "fades in" };
 
 export class Timeline {
@@ -80,6 +80,7 @@ export class Timeline {
 
   /** What two clips share: the repeated tail, the blended frames; a line for a cut. */
   band(/** @type {import("./layout.js").Placed} */ stage) {
+    /** @type {HTMLElement[]} */
     const bands = [];
     const mark = (/** @type {string} */ kind, /** @type {number} */ from, /** @type {number} */ frames) =>
       bands.push(this.place(h("span", { class: `band ${kind}` }), from, frames));

@@ -25,7 +25,8 @@ export function gibibytes(bytes) {
   return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
-const WHEN = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+// Without the year: chains are kept for days.
+const WHEN = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" });
 
 /** A point in time. @param {string} rfc3339 */
 export function when(rfc3339) {
