@@ -152,6 +152,21 @@ def test_a_reload_loses_nothing(tab: Visit, server: Server, slow: None) -> None:
     finished(tab)
 
 
+def test_a_tab_nobody_looks_at_gives_its_connection_back(tab: Visit, slow: None) -> None:
+    """And has missed nothing when it is looked at again."""
+    look = """hidden => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    tab.write("looked away", "looked again").render()
+    expect(tab.clip(1)).to_contain_text("step")
+    with tab.page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
+        tab.page.evaluate(look, True)
+    with tab.page.expect_request("**/events"):
+        tab.page.evaluate(look, False)
+    finished(tab)
+
+
 def test_a_script_sent_twice_is_one_chain(tab: Visit, server: Server) -> None:
     """The answer is lost on its way, and the button pressed again."""
     tab.refusals = True

@@ -22,8 +22,10 @@ export function layout(shots, tail, wanted = null) {
   shots.forEach((shot, index) => {
     const transition = index === 0 ? "smooth" : shot.transition;
     const drop = index > 0 && transition === "smooth" ? tail : 0;
-    const fadeIn = index > 0 && transition === "fade" ? (shot.fade_frames ?? FADE_FRAMES_DEFAULT) : 0;
-    const start = Math.max(0, end - fadeIn);
+    const fade = index > 0 && transition === "fade" ? (shot.fade_frames ?? FADE_FRAMES_DEFAULT) : 0;
+    // A fade that is too long is the server's to refuse; what is drawn of it stays inside the two clips.
+    const fadeIn = Math.min(fade, shot.frames, end - (stages[index - 1]?.start ?? 0));
+    const start = end - fadeIn;
     if (drop > 0) takes[takes.length - 1].push(index);
     else takes.push([index]);
     stages.push({
