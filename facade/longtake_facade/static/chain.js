@@ -130,10 +130,11 @@ export class ChainView {
     const { follower } = this;
     if (!follower || !this.status || !this.bar) return;
     const done = fraction(follower.run, this.detail.stages.map((/** @type {any} */ stage) => stage.frames));
-    const started = this.detail.started_at ? Date.parse(this.detail.started_at) : null;
-    const elapsed = started === null ? null : Date.now() + clockOffset - started;
+    const { started_at: at, attempt } = this.detail;
+    // Of an attempt that was resumed only the first start is known, and in between it stood still.
+    const elapsed = at && attempt === 1 ? Date.now() + clockOffset - Date.parse(at) : null;
     text(this.status, status(follower.run, { elapsed, left: follower.pace.left(done) }));
-    if (this.state === "running" && started === null) this.refresh();
+    if (this.state === "running" && !at) this.refresh();
     this.bar.value = done;
     this.bar.hidden = this.over;
   }
@@ -231,6 +232,7 @@ export class ChainView {
     if (!(await this.attempt(resume))) return;
     this.follower?.again();
     this.show();
+    await this.refresh();
   }
 
   async delete() {
