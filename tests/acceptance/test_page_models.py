@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+from msgspec.structs import replace
 from playwright.sync_api import Browser, expect
 
 from browser import visit
+from facade_server import serving
 from longtake.client import Longtake
 from longtake.wire import ChainState
 from longtake_facade.embedded import EmbeddedTriton
+from longtake_facade.memory import MemoryBackend
 from serve_process import start, stop
+from served import GIB, ON_GPU
 
 
 def test_the_server_is_killed_in_the_middle_and_the_page_goes_on(
@@ -35,3 +39,16 @@ def test_the_server_is_killed_in_the_middle_and_the_page_goes_on(
             expect(tab.page.locator(".join-kind")).to_have_text(["Smooth"])
         finally:
             stop(second)
+
+
+def test_memory_is_told_where_it_is_known(browser: Browser, tmp_path: Path) -> None:
+    """On a GPU, and that a script does not fit before anybody waits for it."""
+    assert ON_GPU.vram
+    smaller = replace(ON_GPU, vram=replace(ON_GPU.vram, device_bytes=41 * GIB))
+    with serving(tmp_path, MemoryBackend(smaller)) as server, visit(browser, server.url) as tab:
+        tab.open().write("one stage")
+        cost = tab.page.locator(".cost")
+        tab.stage(1).get_by_label("Frames", exact=True).fill("9")
+        expect(cost).to_have_text("40.7 GiB of GPU memory")
+        tab.stage(1).get_by_label("Frames", exact=True).fill("97")
+        expect(cost).to_have_text("47.7 GiB of GPU memory, more than the GPU has")
