@@ -62,7 +62,10 @@ export class Activity {
   /** @param {HTMLElement} item @param {any} chain */
   describe(item, chain) {
     const done = `${chain.stages_done} of ${counted(chain.stage_count, "stage")}`;
-    text(/** @type {HTMLElement} */ (item.querySelector(".activity-state")), chain.state === "queued" ? "waiting" : done);
+    text(
+      /** @type {HTMLElement} */ (item.querySelector(".activity-state")),
+      chain.state === "queued" ? "waiting" : done,
+    );
     item.classList.toggle("here", location.hash === `#/chains/${chain.id}`);
   }
 

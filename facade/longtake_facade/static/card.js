@@ -23,23 +23,37 @@ export class Card {
     this.actions = actions;
     const edit = actions.edit;
     this.transition = choiceField({
-      label: "Transition", class: "transition", choices: TRANSITIONS, onchange: (transition) => edit({ transition }),
+      label: "Transition",
+      class: "transition",
+      choices: TRANSITIONS,
+      onchange: (transition) => edit({ transition }),
     });
     this.fade = numberField({
-      label: "Fade, frames", class: "short", min: 1, max: limits.fade_frames_max, step: 1,
-      placeholder: FADE_FRAMES_DEFAULT, oninput: (fade_frames) => edit({ fade_frames }),
+      label: "Fade, frames",
+      class: "short",
+      min: 1,
+      max: limits.fade_frames_max,
+      step: 1,
+      placeholder: FADE_FRAMES_DEFAULT,
+      oninput: (fade_frames) => edit({ fade_frames }),
     });
     this.prompt = textField({
-      label: "Prompt", class: "prompt", rows: 3, placeholder: "What is seen and heard in this stage",
+      label: "Prompt",
+      class: "prompt",
+      rows: 3,
+      placeholder: "What is seen and heard in this stage",
       oninput: (prompt) => edit({ prompt }),
     });
     this.prompt.control.addEventListener("blur", () => actions.seen());
     this.negative = textField({
-      label: "Negative prompt", placeholder: "What it should stay away from",
+      label: "Negative prompt",
+      placeholder: "What it should stay away from",
       oninput: (negative_prompt) => edit({ negative_prompt }),
     });
     this.offset = seedField({
-      label: "Seed offset", hint: "Varies this stage alone: its seed is the script's XOR this.", placeholder: "none",
+      label: "Seed offset",
+      hint: "Varies this stage alone: its seed is the script's XOR this.",
+      placeholder: "none",
       oninput: (seed_offset) => edit({ seed_offset }),
     });
     this.image = new ImageDrop((image) => edit({ image }));
@@ -52,8 +66,13 @@ export class Card {
     this.trash = iconButton("Delete", icon("trash"), { onclick: actions.remove });
     this.join = h("div", { class: "join" }, this.transition.element, this.fade.element);
     this.more = /** @type {HTMLDetailsElement} */ (
-      h("details", { class: "more" }, h("summary", {}, "Negative prompt, seed offset"),
-        this.negative.element, this.offset.element)
+      h(
+        "details",
+        { class: "more" },
+        h("summary", {}, "Negative prompt, seed offset"),
+        this.negative.element,
+        this.offset.element,
+      )
     );
     this.element = h("li", { class: "stage" }, this.join, this.card());
   }

@@ -33,7 +33,6 @@ export class ChainView {
     this.activity = activity;
     this.closed = false;
     this.selected = /** @type {number | null} */ (null);
-    this.compared = false;
     this.element = h("div", { class: "chain" }, h("p", { class: "loading" }, "Loading …"));
     this.load();
   }
@@ -44,8 +43,12 @@ export class ChainView {
       this.detail = await ask(this.id);
     } catch (error) {
       if (this.closed) return;
-      fill(this.element, h("h1", {}, "A chain"), h("p", { class: "failure", role: "alert" }, explained(error)),
-        h("p", {}, h("a", { href: "#/gallery" }, "To the gallery")));
+      fill(
+        this.element,
+        h("h1", {}, "A chain"),
+        h("p", { class: "failure", role: "alert" }, explained(error)),
+        h("p", {}, h("a", { href: "#/gallery" }, "To the gallery")),
+      );
       if (!(error instanceof Refusal)) this.retry = setTimeout(() => this.load(), AGAIN_MS);
       return;
     }
@@ -74,15 +77,35 @@ export class ChainView {
     this.below = h("div", { class: "below" });
     this.stage = h("div", {});
     const origin = of && [" · retake of ", h("a", { href: `#/chains/${of}` }, "an earlier chain")];
-    const head = h("header", { class: "chain-head" },
-      h("div", {}, h("h1", {}, script.stage[0].prompt), h("p", { class: "hint" }, this.badge, " ", when(created), origin)),
-      this.actions);
-    const timeline = h("section", { class: "panel timeline-panel", "aria-labelledby": "timeline-title" },
-      h("h2", { id: "timeline-title" }, "Timeline"), this.timeline.element,
-      h("div", { class: "progress-line" }, this.bar, this.status));
-    fill(this.element, head, this.failure,
-      h("div", { class: "columns" }, h("div", { class: "main-column" }, this.player.element, timeline, this.below),
-        h("div", { class: "side" }, this.stage)));
+    const head = h(
+      "header",
+      { class: "chain-head" },
+      h(
+        "div",
+        {},
+        h("h1", {}, script.stage[0].prompt),
+        h("p", { class: "hint" }, this.badge, " ", when(created), origin),
+      ),
+      this.actions,
+    );
+    const timeline = h(
+      "section",
+      { class: "panel timeline-panel", "aria-labelledby": "timeline-title" },
+      h("h2", { id: "timeline-title" }, "Timeline"),
+      this.timeline.element,
+      h("div", { class: "progress-line" }, this.bar, this.status),
+    );
+    fill(
+      this.element,
+      head,
+      this.failure,
+      h(
+        "div",
+        { class: "columns" },
+        h("div", { class: "main-column" }, this.player.element, timeline, this.below),
+        h("div", { class: "side" }, this.stage),
+      ),
+    );
     this.select(0, false);
   }
 
@@ -118,18 +141,24 @@ export class ChainView {
 
   describe() {
     const run = /** @type {import("./run.js").Run} */ (this.follower?.run);
-    this.timeline?.describe(run.stages.map((stage, i) => ({
-      label: this.detail.script.stage[i].prompt,
-      state: stage.state,
-      note: this.state === "completed" ? undefined : noteOf(stage),
-      progress: stage.state === "done" ? 1 : stage.total ? stage.step / stage.total : 0,
-    })), this.selected);
+    this.timeline?.describe(
+      run.stages.map((stage, i) => ({
+        label: this.detail.script.stage[i].prompt,
+        state: stage.state,
+        note: this.state === "completed" ? undefined : noteOf(stage),
+        progress: stage.state === "done" ? 1 : stage.total ? stage.step / stage.total : 0,
+      })),
+      this.selected,
+    );
   }
 
   showStatus() {
     const { follower } = this;
     if (!follower || !this.status || !this.bar) return;
-    const done = fraction(follower.run, this.detail.stages.map((/** @type {any} */ stage) => stage.frames));
+    const done = fraction(
+      follower.run,
+      this.detail.stages.map((/** @type {any} */ stage) => stage.frames),
+    );
     const { started_at: at, attempt } = this.detail;
     // Of an attempt that was resumed only the first start is known, and in between it stood still.
     const elapsed = at && attempt === 1 ? Date.now() + clockOffset - Date.parse(at) : null;
@@ -160,16 +189,22 @@ export class ChainView {
     const { content_url: url, script } = this.detail;
     const name = `longtake-${this.id.slice(0, 8)}`;
     const suffix = SUFFIX[/** @type {keyof typeof SUFFIX} */ (script.chain.output_format)] ?? "mp4";
-    const link = (/** @type {string} */ label, /** @type {string} */ href, /** @type {string} */ file, kind = "button quiet") =>
-      h("a", { class: kind, href, download: file }, icon("download"), label);
-    fill(/** @type {HTMLElement} */ (this.actions),
+    const link = (
+      /** @type {string} */ label,
+      /** @type {string} */ href,
+      /** @type {string} */ file,
+      kind = "button quiet",
+    ) => h("a", { class: kind, href, download: file }, icon("download"), label);
+    fill(
+      /** @type {HTMLElement} */ (this.actions),
       !this.over && act("Cancel", () => this.attempt(cancel)),
       (state === "failed" || state === "cancelled") && act("Resume", () => this.again(), "primary"),
       state === "completed" && link("Download", url, `${name}.${suffix}`, "button primary"),
       state === "completed" && link("GIF", `/api/chains/${this.id}/preview`, `${name}-preview.gif`),
       act("Script", () => this.exported()),
       act("Use this script", () => adopt(this.draft, draftOf(script.chain, script.stage))),
-      this.over && act("Delete", () => this.delete(), "quiet danger-text"));
+      this.over && act("Delete", () => this.delete(), "quiet danger-text"),
+    );
   }
 
   /** @param {any} error the error event */
@@ -178,9 +213,14 @@ export class ChainView {
     place.hidden = !error;
     if (!error) return;
     const { code, message, failed_stage_idx: index } = error;
-    const title = code === "CANCELLED" ? "Cancelled" : index === undefined ? "The chain failed" : `Stage ${index + 1} failed`;
-    fill(place, h("strong", {}, title),
-      code !== "CANCELLED" && h("p", {}, sentence(numbered(error.stage_error ?? message))), h("p", {}, advice(code)));
+    const title =
+      code === "CANCELLED" ? "Cancelled" : index === undefined ? "The chain failed" : `Stage ${index + 1} failed`;
+    fill(
+      place,
+      h("strong", {}, title),
+      code !== "CANCELLED" && h("p", {}, sentence(numbered(error.stage_error ?? message))),
+      h("p", {}, advice(code)),
+    );
   }
 
   /** @param {boolean} lost */
@@ -199,8 +239,11 @@ export class ChainView {
     this.player?.finish(url, script.chain.output_format);
     const compare = this.detail.retake_of && (await comparison(this.detail, /** @type {any} */ (this.layout)));
     if (this.closed) return;
-    fill(/** @type {HTMLElement} */ (this.below), compare,
-      complete.joins?.length > 0 && joinReport(complete.joins, (index) => this.select(index)));
+    fill(
+      /** @type {HTMLElement} */ (this.below),
+      compare,
+      complete.joins?.length > 0 && joinReport(complete.joins, (index) => this.select(index)),
+    );
   }
 
   // ------------------------------------------------------------------------------------------------- acting
@@ -213,7 +256,11 @@ export class ChainView {
     // What is being written in the panel stays.
     const same = this.panel === `${index} ${this.over}`;
     this.panel = `${index} ${this.over}`;
-    if (!same) fill(/** @type {HTMLElement} */ (this.stage), stagePanel(this.detail, /** @type {any} */ (this.layout), index, this.over));
+    if (!same)
+      fill(
+        /** @type {HTMLElement} */ (this.stage),
+        stagePanel(this.detail, /** @type {any} */ (this.layout), index, this.over),
+      );
   }
 
   /** @param {(id: string) => Promise<any>} call */

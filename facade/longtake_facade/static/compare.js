@@ -7,8 +7,12 @@ import { button } from "./fields.js";
 /** The first stage in which two scripts differ. @param {any} before @param {any} after */
 export function differing(before, after) {
   const keys = ["prompt", "seed_offset"];
-  return Math.max(0, after.stage.findIndex((/** @type {any} */ stage, /** @type {number} */ i) =>
-    keys.some((key) => stage[key] !== before.stage[i]?.[key])));
+  return Math.max(
+    0,
+    after.stage.findIndex((/** @type {any} */ stage, /** @type {number} */ i) =>
+      keys.some((key) => stage[key] !== before.stage[i]?.[key]),
+    ),
+  );
 }
 
 /**
@@ -27,18 +31,38 @@ export async function comparison(after, layout) {
   const { fps, output_format: format } = after.script.chain;
   const index = differing(before.script, after.script);
   const sides = [side("Before", before, format), side("After", after, format)];
-  const head = [h("h2", { id: "compare-title" }, "Before and after"), h("p", { class: "hint" }, `Stage ${index + 1} was taken again.`)];
+  const head = [
+    h("h2", { id: "compare-title" }, "Before and after"),
+    h("p", { class: "hint" }, `Stage ${index + 1} was taken again.`),
+  ];
   const from = (layout.stages[index].start + 0.1) / fps;
-  const controls = format === "mp4" ? clock(sides.map(([, media]) => media), layout.total / fps, from) : null;
-  return h("section", { class: "panel compare", "aria-labelledby": "compare-title" }, ...head,
-    h("div", { class: "sides" }, sides.map(([figure]) => figure)), controls);
+  const controls =
+    format === "mp4"
+      ? clock(
+          sides.map(([, media]) => media),
+          layout.total / fps,
+          from,
+        )
+      : null;
+  return h(
+    "section",
+    { class: "panel compare", "aria-labelledby": "compare-title" },
+    ...head,
+    h(
+      "div",
+      { class: "sides" },
+      sides.map(([figure]) => figure),
+    ),
+    controls,
+  );
 }
 
 /** @param {string} name @param {any} chain @param {string} format @returns {[HTMLElement, HTMLVideoElement]} */
 function side(name, chain, format) {
-  const media = format === "mp4"
-    ? h("video", { playsinline: true, preload: "auto", muted: true, "aria-label": name })
-    : h("img", { alt: name });
+  const media =
+    format === "mp4"
+      ? h("video", { playsinline: true, preload: "auto", muted: true, "aria-label": name })
+      : h("img", { alt: name });
   /** @type {HTMLVideoElement} */ (media).src = chain.content_url;
   const { width, height } = chain.script.chain;
   media.style.aspectRatio = `${width} / ${height}`;
@@ -52,7 +76,10 @@ function clock(videos, duration, from) {
   const range = /** @type {HTMLInputElement} */ (
     h("input", { type: "range", min: 0, max: duration, step: "any", value: from, "aria-label": "Position in both" })
   );
-  const toggle = button("", { class: "quiet", onclick: () => (first.paused ? play() : videos.forEach((one) => one.pause())) });
+  const toggle = button("", {
+    class: "quiet",
+    onclick: () => (first.paused ? play() : videos.forEach((one) => one.pause())),
+  });
   const seek = (/** @type {number} */ time) => videos.forEach((one) => (one.currentTime = time));
   const play = () => {
     if (first.ended || first.currentTime >= duration - 0.05) seek(from);

@@ -43,14 +43,29 @@ export class Composer {
 
   build() {
     const head = h("div", { class: "panel-head" }, h("h2", { id: "timeline-title" }, "Timeline"), this.bar.total);
-    const timeline = h("section", { class: "panel timeline-panel", "aria-labelledby": "timeline-title" }, head,
-      this.timeline.element);
-    const script = h("section", { class: "script", "aria-labelledby": "script-title" },
+    const timeline = h(
+      "section",
+      { class: "panel timeline-panel", "aria-labelledby": "timeline-title" },
+      head,
+      this.timeline.element,
+    );
+    const script = h(
+      "section",
+      { class: "script", "aria-labelledby": "script-title" },
       h("div", { class: "panel-head" }, h("h2", { id: "script-title" }, "Script"), this.welcome),
-      this.list, this.add);
+      this.list,
+      this.add,
+    );
     const columns = h("div", { class: "columns" }, script, h("div", { class: "side" }, this.settings.element));
-    return h("div", { class: "composer" }, h("h1", { class: "visually-hidden" }, "Compose"), timeline,
-      this.general, columns, this.bar.element);
+    return h(
+      "div",
+      { class: "composer" },
+      h("h1", { class: "visually-hidden" }, "Compose"),
+      timeline,
+      this.general,
+      columns,
+      this.bar.element,
+    );
   }
 
   get frames() {
@@ -97,10 +112,12 @@ export class Composer {
 
   describe() {
     const problems = [...this.check.remarks].filter(([, remark]) => remark.kind === "problem").map(([path]) => path);
-    this.timeline.describe(this.draft.script.stages.map((one, i) => ({
-      label: one.prompt.trim() || "No prompt yet",
-      problem: problems.some((path) => path.startsWith(`stages[${i}]`)) && !this.quiet(one),
-    })));
+    this.timeline.describe(
+      this.draft.script.stages.map((one, i) => ({
+        label: one.prompt.trim() || "No prompt yet",
+        problem: problems.some((path) => path.startsWith(`stages[${i}]`)) && !this.quiet(one),
+      })),
+    );
   }
 
   /** @param {import("./draft.js").Stage} one */
@@ -122,7 +139,12 @@ export class Composer {
     });
     for (const path of this.settings.remark(left)) left.delete(path);
     const lines = [...left].map(([path, remark]) =>
-      h("li", { class: `remark ${remark.kind}` }, sentence(numbered(path ? `${path}: ${remark.message}` : remark.message))));
+      h(
+        "li",
+        { class: `remark ${remark.kind}` },
+        sentence(numbered(path ? `${path}: ${remark.message}` : remark.message)),
+      ),
+    );
     fill(this.general, lines);
     this.general.hidden = !lines.length;
     this.describe();

@@ -11,8 +11,12 @@ export function openDialog(title, ...content) {
   const id = uniqueId("dialog");
   const close = iconButton("Close", icon("close"), { onclick: () => dialog.close() });
   const dialog = /** @type {HTMLDialogElement} */ (
-    h("dialog", { "aria-labelledby": id },
-      h("div", { class: "dialog-head" }, h("h2", { id }, title), close), h("div", { class: "dialog-body" }, ...content))
+    h(
+      "dialog",
+      { "aria-labelledby": id },
+      h("div", { class: "dialog-head" }, h("h2", { id }, title), close),
+      h("div", { class: "dialog-body" }, ...content),
+    )
   );
   dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
@@ -28,8 +32,12 @@ export function confirmed(title, question, yes) {
       resolve(value);
       dialog.close();
     };
-    const buttons = h("div", { class: "buttons" },
-      button("Keep it", { class: "quiet", onclick: answer(false) }), button(yes, { class: "danger", onclick: answer(true) }));
+    const buttons = h(
+      "div",
+      { class: "buttons" },
+      button("Keep it", { class: "quiet", onclick: answer(false) }),
+      button(yes, { class: "danger", onclick: answer(true) }),
+    );
     const dialog = openDialog(title, h("p", {}, question), buttons);
     dialog.addEventListener("close", () => resolve(false));
   });

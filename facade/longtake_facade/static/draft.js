@@ -11,8 +11,18 @@ import { freshKey } from "./api.js";
 import { keep, load } from "./storage.js";
 
 export const SETTINGS = [
-  "model", "width", "height", "fps", "seed", "steps", "guidance", "strength", "motion_tail_frames", "output_format",
-  "enable_audio", "total_frames",
+  "model",
+  "width",
+  "height",
+  "fps",
+  "seed",
+  "steps",
+  "guidance",
+  "strength",
+  "motion_tail_frames",
+  "output_format",
+  "enable_audio",
+  "total_frames",
 ];
 
 const KEPT_AS = "draft";
@@ -21,7 +31,13 @@ const SAVE_AFTER_MS = 150;
 /** @param {Partial<Stage>} [given] @returns {Stage} */
 export function stage(given = {}) {
   return {
-    prompt: "", negative_prompt: "", frames: "", transition: "smooth", fade_frames: "", seed_offset: "", image: null,
+    prompt: "",
+    negative_prompt: "",
+    frames: "",
+    transition: "smooth",
+    fade_frames: "",
+    seed_offset: "",
+    image: null,
     ...given,
     id: freshKey(),
   };

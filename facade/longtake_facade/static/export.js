@@ -21,8 +21,7 @@ function mark(body) {
 }
 
 /** @param {Request} request */
-const fileOf = (request) =>
-  `longtake.${SUFFIX[/** @type {keyof typeof SUFFIX} */ (request.output_format)] ?? "mp4"}`;
+const fileOf = (request) => `longtake.${SUFFIX[/** @type {keyof typeof SUFFIX} */ (request.output_format)] ?? "mp4"}`;
 
 /** @param {Request} request */
 export function asCommand(request) {
@@ -86,13 +85,20 @@ export function showExport(request) {
   const panel = h("pre", { tabindex: 0, role: "region", "aria-label": "Script" }, code);
   const note = h("p", { class: "hint" });
   const copy = button("Copy", { class: "primary", onclick: () => copied(copy, shown[1](request)) }, icon("copy"));
-  const save = button("Download", { class: "quiet", onclick: () => download(shown[2], shown[1](request)) }, icon("download"));
+  const save = button(
+    "Download",
+    { class: "quiet", onclick: () => download(shown[2], shown[1](request)) },
+    icon("download"),
+  );
   const choices = FORMS.map((form) => button(form[0], { "aria-pressed": "false", onclick: () => show(form) }));
   const show = (/** @type {typeof FORMS[number]} */ form) => {
     shown = form;
     const whole = form[1](request);
     text(code, whole.length > SHOWN_CHARS ? `${whole.slice(0, SHOWN_CHARS)}…` : whole);
-    text(note, whole.length > SHOWN_CHARS ? "Shortened here, because of its images; copy and download have all of it." : "");
+    text(
+      note,
+      whole.length > SHOWN_CHARS ? "Shortened here, because of its images; copy and download have all of it." : "",
+    );
     choices.forEach((choice, i) => choice.setAttribute("aria-pressed", String(FORMS[i] === form)));
   };
   const tabs = h("div", { class: "segments", role: "group", "aria-label": "Form" }, choices);

@@ -51,7 +51,10 @@ export class Field {
  */
 export function numberField({ label, hint, class: kind, oninput, ...attributes }) {
   const control = h("input", {
-    type: "number", inputmode: "decimal", autocomplete: "off", ...attributes,
+    type: "number",
+    inputmode: "decimal",
+    autocomplete: "off",
+    ...attributes,
     oninput: (/** @type {Event} */ event) => oninput(/** @type {HTMLInputElement} */ (event.target).value),
   });
   return new Field({ label, hint, control, class: kind });
@@ -63,7 +66,11 @@ export function numberField({ label, hint, class: kind, oninput, ...attributes }
  */
 export function seedField({ label, hint, placeholder, oninput }) {
   const control = h("input", {
-    type: "text", inputmode: "numeric", autocomplete: "off", spellcheck: "false", placeholder,
+    type: "text",
+    inputmode: "numeric",
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder,
     oninput: (/** @type {Event} */ event) => oninput(/** @type {HTMLInputElement} */ (event.target).value.trim()),
   });
   return new Field({ label, hint, control });
@@ -89,7 +96,8 @@ export function choiceField({ label, hint, class: kind, choices, onchange }) {
  */
 export function textField({ label, hint, placeholder, rows = 2, class: kind, oninput }) {
   const control = h("textarea", {
-    rows, placeholder,
+    rows,
+    placeholder,
     oninput: (/** @type {Event} */ event) => oninput(/** @type {HTMLTextAreaElement} */ (event.target).value),
   });
   return new Field({ label, hint, control, class: kind });

@@ -23,19 +23,38 @@ export class GalleryView {
     this.cursor = null;
     this.state = "";
     this.search = /** @type {HTMLInputElement} */ (
-      h("input", { type: "search", placeholder: "Search the prompts", "aria-label": "Search the prompts", oninput: () => this.soon() })
+      h("input", {
+        type: "search",
+        placeholder: "Search the prompts",
+        "aria-label": "Search the prompts",
+        oninput: () => this.soon(),
+      })
     );
     this.filter = choiceField({
-      label: "Show", class: "inline",
-      choices: [["", "All"], ...Object.entries(STATES).map(([value, word]) => /** @type {[string, string]} */ ([value, word]))],
+      label: "Show",
+      class: "inline",
+      choices: [
+        ["", "All"],
+        ...Object.entries(STATES).map(([value, word]) => /** @type {[string, string]} */ ([value, word])),
+      ],
       onchange: (state) => this.reload(state),
     });
     this.list = h("ul", { class: "gallery" });
     this.words = h("p", { class: "gallery-words", role: "status" }, "Loading …");
     this.more = button("Show more", { class: "quiet", hidden: true, onclick: () => this.next() });
-    this.element = h("div", { class: "gallery-view" },
-      h("div", { class: "panel-head" }, h("h1", {}, "Gallery"), h("div", { class: "gallery-tools" }, this.search, this.filter.element)),
-      this.words, this.list, h("div", { class: "buttons centred" }, this.more));
+    this.element = h(
+      "div",
+      { class: "gallery-view" },
+      h(
+        "div",
+        { class: "panel-head" },
+        h("h1", {}, "Gallery"),
+        h("div", { class: "gallery-tools" }, this.search, this.filter.element),
+      ),
+      this.words,
+      this.list,
+      h("div", { class: "buttons centred" }, this.more),
+    );
     this.reload("");
   }
 
@@ -79,7 +98,10 @@ export class GalleryView {
   show() {
     const wanted = this.search.value.trim().toLowerCase();
     const found = this.chains.filter((chain) => chain.prompt.toLowerCase().includes(wanted));
-    fill(this.list, found.map((chain) => this.item(chain)));
+    fill(
+      this.list,
+      found.map((chain) => this.item(chain)),
+    );
     this.more.hidden = !this.cursor;
     const none = wanted || this.state ? "Nothing fits." : "Nothing rendered yet. What you render appears here.";
     text(this.words, found.length ? counted(found.length, "chain") : none);
@@ -88,15 +110,40 @@ export class GalleryView {
   /** @param {any} chain */
   item(chain) {
     const over = !["queued", "running"].includes(chain.state);
-    const picture = h("span", { class: "picture" }, chain.thumbnail_url ? this.picture(chain) : h("span", { class: "no-picture" }, STATES[/** @type {keyof typeof STATES} */ (chain.state)]));
+    const picture = h(
+      "span",
+      { class: "picture" },
+      chain.thumbnail_url
+        ? this.picture(chain)
+        : h("span", { class: "no-picture" }, STATES[/** @type {keyof typeof STATES} */ (chain.state)]),
+    );
     const facts = [counted(chain.stage_count, "stage"), counted(chain.total_frames, "frame"), when(chain.created_at)];
-    const link = h("a", { class: "gallery-link", href: `#/chains/${chain.id}` }, picture,
-      h("span", { class: "gallery-prompt" }, chain.prompt));
-    const badge = chain.state !== "completed" && h("span", { class: "badge", "data-state": chain.state }, STATES[/** @type {keyof typeof STATES} */ (chain.state)]);
-    const tools = h("div", { class: "gallery-actions" },
+    const link = h(
+      "a",
+      { class: "gallery-link", href: `#/chains/${chain.id}` },
+      picture,
+      h("span", { class: "gallery-prompt" }, chain.prompt),
+    );
+    const badge =
+      chain.state !== "completed" &&
+      h(
+        "span",
+        { class: "badge", "data-state": chain.state },
+        STATES[/** @type {keyof typeof STATES} */ (chain.state)],
+      );
+    const tools = h(
+      "div",
+      { class: "gallery-actions" },
       button("Use this script", { class: "link", onclick: () => this.use(chain) }),
-      over && iconButton(`Delete: ${chain.prompt}`, icon("trash"), { onclick: () => this.delete(chain) }));
-    return h("li", {}, link, h("p", { class: "hint" }, badge, badge && " ", chain.retake_of && "Retake · ", facts.join(" · ")), tools);
+      over && iconButton(`Delete: ${chain.prompt}`, icon("trash"), { onclick: () => this.delete(chain) }),
+    );
+    return h(
+      "li",
+      {},
+      link,
+      h("p", { class: "hint" }, badge, badge && " ", chain.retake_of && "Retake · ", facts.join(" · ")),
+      tools,
+    );
   }
 
   /** A thumbnail that moves while it is pointed at or has the focus. @param {any} chain */
@@ -104,7 +151,8 @@ export class GalleryView {
     const image = /** @type {HTMLImageElement} */ (h("img", { alt: "", loading: "lazy", decoding: "async" }));
     image.src = chain.thumbnail_url;
     if (!chain.preview_url) return image;
-    const moving = (/** @type {boolean} */ on) => () => attribute(image, "src", on && !calm.matches ? chain.preview_url : chain.thumbnail_url);
+    const moving = (/** @type {boolean} */ on) => () =>
+      attribute(image, "src", on && !calm.matches ? chain.preview_url : chain.thumbnail_url);
     queueMicrotask(() => {
       const link = image.closest("a");
       for (const name of ["pointerenter", "focus"]) link?.addEventListener(name, moving(true));

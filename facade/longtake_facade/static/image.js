@@ -17,13 +17,19 @@ export class ImageDrop {
     const id = uniqueId("image");
     this.input = /** @type {HTMLInputElement} */ (
       h("input", {
-        type: "file", accept: KINDS.join(","), id, class: "visually-hidden",
+        type: "file",
+        accept: KINDS.join(","),
+        id,
+        class: "visually-hidden",
         onchange: () => this.take(this.input.files?.[0]),
       })
     );
     this.words = h("span", { class: "image-words" });
     const label = h("label", { for: id, class: "image-label" }, icon("image"), this.words, this.preview);
-    this.clear = iconButton("Remove the image", icon("close"), { class: "icon-button image-clear", onclick: () => this.remove() });
+    this.clear = iconButton("Remove the image", icon("close"), {
+      class: "icon-button image-clear",
+      onclick: () => this.remove(),
+    });
     this.remark = h("p", { class: "remark", id: `${id}-remark`, hidden: true });
     this.element = h("div", { class: "image-drop" }, this.input, label, this.clear, this.remark);
     this.listen();

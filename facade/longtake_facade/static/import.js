@@ -34,15 +34,24 @@ export function openImport(draft) {
     field.put(content);
     await take(content, files);
   });
-  const buttons = h("div", { class: "buttons" },
-    button("Use this script", { class: "primary", onclick: () => take(field.control.value, [...(chosen.files ?? [])]) }));
+  const buttons = h(
+    "div",
+    { class: "buttons" },
+    button("Use this script", {
+      class: "primary",
+      onclick: () => take(field.control.value, [...(chosen.files ?? [])]),
+    }),
+  );
   const words = h("p", {}, "Choose a script in TOML, with the images it names, or paste it. It replaces the draft.");
   const dialog = openDialog("Import a script", words, chosen, field.element, problem, buttons);
 }
 
 /** A script that is dropped on the page is taken; no drop makes the browser leave it. @param {import("./draft.js").Draft} draft */
 export function acceptDrops(draft) {
-  document.addEventListener("dragover", (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault());
+  document.addEventListener(
+    "dragover",
+    (event) => event.dataTransfer?.types.includes("Files") && event.preventDefault(),
+  );
   document.addEventListener("drop", async (event) => {
     const files = [...(event.dataTransfer?.files ?? [])];
     if (!files.length) return;
@@ -75,7 +84,10 @@ async function scriptOf(content, files) {
 }
 
 /** Make a script the draft; what was there can be had back. */
-export function adopt(/** @type {import("./draft.js").Draft} */ draft, /** @type {import("./draft.js").Script} */ script) {
+export function adopt(
+  /** @type {import("./draft.js").Draft} */ draft,
+  /** @type {import("./draft.js").Script} */ script,
+) {
   const wasEmpty = draft.empty;
   const run = draft.replace(script);
   location.hash = "#/";

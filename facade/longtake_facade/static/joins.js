@@ -21,20 +21,61 @@ export function verdict({ frame_jump: jump, inner_jump: inner }) {
 export function joinReport(joins, onselect) {
   const most = Math.max(1e-6, ...joins.flatMap((join) => [join.frame_jump, join.inner_jump, join.colour_shift]));
   const cell = (/** @type {number} */ value, /** @type {string} */ kind) =>
-    h("td", {}, h("span", { class: "measure" }, bar(value, most, kind), h("span", { class: "figure" }, value.toFixed(1))));
+    h(
+      "td",
+      {},
+      h("span", { class: "measure" }, bar(value, most, kind), h("span", { class: "figure" }, value.toFixed(1))),
+    );
   const rows = joins.map((join) => {
     const name = `${join.stage_idx} → ${join.stage_idx + 1}`;
     const label = `Go to the join of stages ${join.stage_idx} and ${join.stage_idx + 1}`;
-    const go = h("button", { type: "button", class: "link", "aria-label": label, onclick: () => onselect(join.stage_idx) }, name);
-    return h("tr", {},
-      h("th", { scope: "row" }, go, h("span", { class: "join-kind" }, NAMES[/** @type {keyof typeof NAMES} */ (join.transition)])),
-      cell(join.frame_jump, "jump"), cell(join.inner_jump, "inner"), cell(join.colour_shift, "colour"),
-      h("td", { class: "join-verdict" }, verdict(join)));
+    const go = h(
+      "button",
+      { type: "button", class: "link", "aria-label": label, onclick: () => onselect(join.stage_idx) },
+      name,
+    );
+    return h(
+      "tr",
+      {},
+      h(
+        "th",
+        { scope: "row" },
+        go,
+        h("span", { class: "join-kind" }, NAMES[/** @type {keyof typeof NAMES} */ (join.transition)]),
+      ),
+      cell(join.frame_jump, "jump"),
+      cell(join.inner_jump, "inner"),
+      cell(join.colour_shift, "colour"),
+      h("td", { class: "join-verdict" }, verdict(join)),
+    );
   });
   const head = ["Join", "Jump", "Motion inside", "Colour shift", "The jump is"];
-  return h("section", { class: "panel joins", "aria-labelledby": "joins-title" },
+  return h(
+    "section",
+    { class: "panel joins", "aria-labelledby": "joins-title" },
     h("h2", { id: "joins-title" }, "Joins"),
-    h("p", { class: "hint" }, "Mean difference of the pixels, 0 to 255: across the join, between frames of the later stage, and of the colours."),
-    h("div", { class: "scrolled", tabindex: 0, role: "region", "aria-label": "Join report" },
-      h("table", {}, h("thead", {}, h("tr", {}, head.map((one) => h("th", { scope: "col" }, one)))), h("tbody", {}, rows))));
+    h(
+      "p",
+      { class: "hint" },
+      "Mean difference of the pixels, 0 to 255: across the join, between frames of the later stage, and of the colours.",
+    ),
+    h(
+      "div",
+      { class: "scrolled", tabindex: 0, role: "region", "aria-label": "Join report" },
+      h(
+        "table",
+        {},
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            head.map((one) => h("th", { scope: "col" }, one)),
+          ),
+        ),
+        h("tbody", {}, rows),
+      ),
+    ),
+  );
 }

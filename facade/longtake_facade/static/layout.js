@@ -29,7 +29,15 @@ export function layout(shots, tail, wanted = null) {
     if (drop > 0) takes[takes.length - 1].push(index);
     else takes.push([index]);
     stages.push({
-      index, frames: shot.frames, transition, start, drop, fadeIn, output: 0, trim: 0, take: takes.length - 1,
+      index,
+      frames: shot.frames,
+      transition,
+      start,
+      drop,
+      fadeIn,
+      output: 0,
+      trim: 0,
+      take: takes.length - 1,
     });
     end = start + Math.max(0, shot.frames - drop);
   });

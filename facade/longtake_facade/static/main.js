@@ -72,7 +72,8 @@ async function start() {
   });
   const draft = new Draft();
   draft.addEventListener("unsaved", () =>
-    complain("This browser does not keep the draft (private window, or full): export it before you leave."));
+    complain("This browser does not keep the draft (private window, or full): export it before you leave."),
+  );
   const [limits] = await Promise.all([serverLimits(), draft.restore()]);
   const activity = new Activity(/** @type {HTMLElement} */ (document.getElementById("activity")));
   const composer = new Composer(draft, new Check(draft, limits), limits);

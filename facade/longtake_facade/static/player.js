@@ -25,7 +25,11 @@ export class Player {
     this.image = /** @type {HTMLImageElement} */ (h("img", { alt: "The video, animated", hidden: true }));
     this.empty = h("p", { class: "player-empty" }, "The first stage appears here as soon as it is rendered.");
     this.caption = h("span", {});
-    this.start = button("Play what is ready", { class: "quiet", hidden: true, onclick: () => this.playFrom(0) }, icon("play"));
+    this.start = button(
+      "Play what is ready",
+      { class: "quiet", hidden: true, onclick: () => this.playFrom(0) },
+      icon("play"),
+    );
     const stage = h("div", { class: "screen" }, this.video, this.image, this.empty);
     stage.style.aspectRatio = `${size.width} / ${size.height}`;
     this.element = h("div", { class: "player" }, stage, h("div", { class: "player-foot" }, this.caption, this.start));

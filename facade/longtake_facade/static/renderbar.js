@@ -24,8 +24,12 @@ export class RenderBar {
       button("Import", { class: "quiet", onclick: () => openImport(draft) }),
       button("Export", { class: "quiet", onclick: () => openExport(draft.script, limits) }),
     ];
-    this.element = h("div", { class: "render-bar", role: "group", "aria-label": "Render" },
-      h("div", { class: "render-words" }, this.verdict, this.cost), h("div", { class: "buttons" }, scripts, this.button));
+    this.element = h(
+      "div",
+      { class: "render-bar", role: "group", "aria-label": "Render" },
+      h("div", { class: "render-words" }, this.verdict, this.cost),
+      h("div", { class: "buttons" }, scripts, this.button),
+    );
   }
 
   /** @param {import("./layout.js").Layout} layout @param {number} fps */

@@ -25,7 +25,11 @@ export function base64(blob) {
 /** The image that base64 text is. @param {string} text */
 export function blobOf(text) {
   const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
-  const kinds = /** @type {const} */ ([[0x89, "image/png"], [0xff, "image/jpeg"], [0x52, "image/webp"]]);
+  const kinds = /** @type {const} */ ([
+    [0x89, "image/png"],
+    [0xff, "image/jpeg"],
+    [0x52, "image/webp"],
+  ]);
   return new Blob([bytes], { type: kinds.find(([first]) => first === bytes[0])?.[1] ?? "" });
 }
 

@@ -32,11 +32,15 @@ export function stagePanel(detail, layout, index, ended) {
   ].filter(Boolean);
   const image = stage.source_image && h("img", { class: "stage-image", alt: `The image of stage ${index + 1}` });
   if (image) /** @type {HTMLImageElement} */ (image).src = URL.createObjectURL(blobOf(stage.source_image));
-  return h("section", { class: "panel stage-panel", "aria-labelledby": "stage-title" },
+  return h(
+    "section",
+    { class: "panel stage-panel", "aria-labelledby": "stage-title" },
     h("h2", { id: "stage-title", tabindex: "-1" }, `Stage ${index + 1}`),
     h("p", { class: "hint" }, facts.join(" · ")),
-    image, ended ? form(detail, layout, index) : h("p", { class: "quoted" }, stage.prompt),
-    stage.negative_prompt && h("p", { class: "hint" }, `Without: ${stage.negative_prompt}`));
+    image,
+    ended ? form(detail, layout, index) : h("p", { class: "quoted" }, stage.prompt),
+    stage.negative_prompt && h("p", { class: "hint" }, `Without: ${stage.negative_prompt}`),
+  );
 }
 
 /** @param {any} detail @param {import("./layout.js").Layout} layout @param {number} index */
@@ -44,11 +48,16 @@ function form(detail, layout, index) {
   const before = detail.script.stage[index].prompt;
   const prompt = textField({ label: "Prompt", rows: 3, oninput: () => ready() });
   prompt.put(before);
-  const seed = /** @type {HTMLInputElement} */ (h("input", { type: "checkbox", checked: true, onchange: () => ready() }));
+  const seed = /** @type {HTMLInputElement} */ (
+    h("input", { type: "checkbox", checked: true, onchange: () => ready() })
+  );
   const again = anew(layout, index).map((one) => one + 1);
   const rest = layout.stages.length - again.length;
   const kept = rest ? ` ${counted(rest, "other stage")} ${rest === 1 ? "is" : "are"} reused.` : "";
-  const words = again.length === 1 ? `Renders stage ${again[0]} again.` : `Renders stages ${again.join(", ")} again: they go on from one another.`;
+  const words =
+    again.length === 1
+      ? `Renders stage ${again[0]} again.`
+      : `Renders stages ${again.join(", ")} again: they go on from one another.`;
   const send = button("Retake", { class: "primary", onclick: () => submit() });
   const changed = () => prompt.control.value.trim() !== before;
   /** What was sent: sent again unchanged, because no answer came, it makes no second chain. @type {any} */
@@ -69,7 +78,12 @@ function form(detail, layout, index) {
       send.disabled = false;
     }
   };
-  return h("div", { class: "retake" }, prompt.element,
+  return h(
+    "div",
+    { class: "retake" },
+    prompt.element,
     h("label", { class: "check" }, seed, "Draw a new seed for this stage"),
-    h("p", { class: "hint" }, `${words}${kept} This chain stays as it is.`), h("div", { class: "buttons" }, send));
+    h("p", { class: "hint" }, `${words}${kept} This chain stays as it is.`),
+    h("div", { class: "buttons" }, send),
+  );
 }

@@ -20,7 +20,10 @@ export class Settings {
     const size = { min: step, step };
     const sound = limits.supports_audio ? "With sound (default)" : "Without: this model makes none (default)";
     const model = h("input", {
-      type: "text", autocomplete: "off", spellcheck: "false", placeholder: limits.model,
+      type: "text",
+      autocomplete: "off",
+      spellcheck: "false",
+      placeholder: limits.model,
       oninput: (/** @type {Event} */ event) => to("model")(/** @type {HTMLInputElement} */ (event.target).value.trim()),
     });
     /** @type {Record<string, Field>} */
@@ -30,38 +33,74 @@ export class Settings {
       fps: number("fps", "Frames per second", { min: 1, max: 120 }),
       steps: number("steps", "Steps", { min: 1, max: 100 }),
       seed: seedField({
-        label: "Seed", placeholder: "drawn at random", hint: "The same script and seed give the same video.",
+        label: "Seed",
+        placeholder: "drawn at random",
+        hint: "The same script and seed give the same video.",
         oninput: to("seed"),
       }),
       guidance: number("guidance", "Guidance", { min: 0, step: "any" }),
       motion_tail_frames: number("motion_tail_frames", "Shared frames", {
-        min: 0, class: "", hint: "How many frames a smooth stage takes over from the one before: 0, or 8k+1.",
+        min: 0,
+        class: "",
+        hint: "How many frames a smooth stage takes over from the one before: 0, or 8k+1.",
       }),
       strength: number("strength", "Image strength", {
-        min: 0, max: 1, step: "any", placeholder: 1, class: "", hint: "0 to 1: how firmly the first stage's image holds.",
+        min: 0,
+        max: 1,
+        step: "any",
+        placeholder: 1,
+        class: "",
+        hint: "0 to 1: how firmly the first stage's image holds.",
       }),
       output_format: choiceField({ label: "Format", choices: FORMATS, onchange: to("output_format") }),
       enable_audio: choiceField({
-        label: "Sound", choices: [["", sound], ["true", "With sound"], ["false", "Without sound"]],
+        label: "Sound",
+        choices: [
+          ["", sound],
+          ["true", "With sound"],
+          ["false", "Without sound"],
+        ],
         onchange: to("enable_audio"),
       }),
       total_frames: number("total_frames", "Exact length, frames", {
-        min: 1, placeholder: "all", class: "", hint: "Cuts up to 7 frames from the end.",
+        min: 1,
+        placeholder: "all",
+        class: "",
+        hint: "Cuts up to 7 frames from the end.",
       }),
       model: new Field({ label: "Model", control: model }),
     };
     const f = this.fields;
-    const row = (/** @type {Field[]} */ ...fields) => h("div", { class: "row" }, fields.map((one) => one.element));
+    const row = (/** @type {Field[]} */ ...fields) =>
+      h(
+        "div",
+        { class: "row" },
+        fields.map((one) => one.element),
+      );
     this.more = /** @type {HTMLDetailsElement} */ (
-      h("details", { class: "more" }, h("summary", {}, "More settings"),
-        row(f.guidance, f.fps), f.motion_tail_frames.element, f.strength.element, f.total_frames.element,
-        f.model.element)
+      h(
+        "details",
+        { class: "more" },
+        h("summary", {}, "More settings"),
+        row(f.guidance, f.fps),
+        f.motion_tail_frames.element,
+        f.strength.element,
+        f.total_frames.element,
+        f.model.element,
+      )
     );
     const pixels = limits.max_pixels.toLocaleString("en");
-    this.element = h("section", { class: "panel settings", "aria-labelledby": "settings-title" },
+    this.element = h(
+      "section",
+      { class: "panel settings", "aria-labelledby": "settings-title" },
       h("h2", { id: "settings-title" }, "Settings"),
-      row(f.width, f.height), h("p", { class: "hint" }, `Multiples of ${step}, at most ${pixels} pixels a frame.`),
-      f.seed.element, row(f.steps, f.output_format), f.enable_audio.element, this.more);
+      row(f.width, f.height),
+      h("p", { class: "hint" }, `Multiples of ${step}, at most ${pixels} pixels a frame.`),
+      f.seed.element,
+      row(f.steps, f.output_format),
+      f.enable_audio.element,
+      this.more,
+    );
   }
 
   /** @param {Record<string, string>} chain */

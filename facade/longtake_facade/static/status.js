@@ -5,7 +5,8 @@ import { span } from "./words.js";
 /** @param {import("./run.js").StageRun} stage */
 export function noteOf(stage) {
   const again = stage.attempt > 1 ? `, attempt ${stage.attempt}` : "";
-  if (stage.state === "running") return stage.total ? `step ${stage.step} of ${stage.total}${again}` : `starting${again}`;
+  if (stage.state === "running")
+    return stage.total ? `step ${stage.step} of ${stage.total}${again}` : `starting${again}`;
   if (stage.state === "decoding") return "decoding";
   if (stage.state === "done") return stage.url ? "ready" : "rendered";
   return "waiting";

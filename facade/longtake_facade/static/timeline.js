@@ -49,8 +49,14 @@ export class Timeline {
     this.track.style.setProperty("--clips", String(layout.stages.length));
     this.track.style.setProperty("--lanes", layout.stages.length > 1 ? "2" : "1");
     this.drawRuler();
-    fill(this.bands, layout.stages.flatMap((stage) => this.band(stage)));
-    fill(this.takes, layout.takes.map((indices, take) => this.take(indices, take)));
+    fill(
+      this.bands,
+      layout.stages.flatMap((stage) => this.band(stage)),
+    );
+    fill(
+      this.takes,
+      layout.takes.map((indices, take) => this.take(indices, take)),
+    );
     while (this.clips.children.length > layout.stages.length) this.clips.lastElementChild?.remove();
     while (this.clips.children.length < layout.stages.length) this.clips.append(this.clip(this.clips.children.length));
     layout.stages.forEach((stage, i) => {

@@ -9,8 +9,18 @@ const MAX_SEED = 2n ** 64n - 1n;
 const SEEDS = ["seed", "seed_offset"];
 const IMAGES = ["source_image", "source_image_b64", "source_image_path"];
 const CHAIN_KEYS = [
-  "model", "width", "height", "fps", "seed", "steps", "guidance", "strength", "motion_tail_frames", "output_format",
-  "enable_audio", "total_frames",
+  "model",
+  "width",
+  "height",
+  "fps",
+  "seed",
+  "steps",
+  "guidance",
+  "strength",
+  "motion_tail_frames",
+  "output_format",
+  "enable_audio",
+  "total_frames",
 ];
 /** What only a script has that is to be expanded into stages. */
 const EXPANDED_KEYS = ["prompt", "clip_frames", ...IMAGES];
@@ -54,10 +64,12 @@ export async function read(text, files = []) {
   const expanded = stage.length === 0;
   check(chain, expanded ? [...CHAIN_KEYS, ...EXPANDED_KEYS] : CHAIN_KEYS, "chain");
   const settings = await fields(chain, "chain", files);
-  const stages = await Promise.all(stage.map((one, i) => {
-    check(one, STAGE_KEYS, `stage ${i + 1}`);
-    return fields(one, `stage ${i + 1}`, files);
-  }));
+  const stages = await Promise.all(
+    stage.map((one, i) => {
+      check(one, STAGE_KEYS, `stage ${i + 1}`);
+      return fields(one, `stage ${i + 1}`, files);
+    }),
+  );
   return expanded ? { expand: settings } : { script: draftOf(settings, stages) };
 }
 
