@@ -6,13 +6,12 @@ What a program may want to read goes to standard output, progress and errors to 
 
 import contextlib
 import enum
-import importlib.metadata
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -38,6 +37,7 @@ from longtake.outcome import (
     reported,
     say,
 )
+from longtake.plugins import Commands
 from longtake.script import load
 from longtake.streams import Completion
 from longtake.video import SUFFIXES, VideoData, check_suffix
@@ -45,14 +45,11 @@ from longtake.wire import MAX_U64, ChainRequest
 
 __all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "OK", "app", "main"]
 
-COMMANDS_GROUP: Final = "longtake.commands"
-"""Entry points of other packages that add a command: a name, and a function for typer."""
-
 app = typer.Typer(
     name="longtake",
+    cls=Commands,
     help="Render long videos from a script of prompts.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -197,37 +194,14 @@ def main() -> None:
     """The entry point of the command."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _add_commands(sys.argv[1:])
-        app()
+        # By this name also under `python -m`: it is the one that a shell completes.
+        app(prog_name="longtake")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _add_commands(arguments: list[str]) -> None:
-    """Load other packages' commands, unless one of ours is called: theirs may take seconds to import."""
-    own = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    own |= {str(group.name) for group in app.registered_groups}
-    if arguments and arguments[0] in own:
-        return
-    for entry in importlib.metadata.entry_points(group=COMMANDS_GROUP):
-        try:
-            command = entry.load()
-        except ImportError as error:
-            command = _absent(entry.name, error)
-        app.command(entry.name)(command)
-
-
-def _absent(name: str, error: ImportError) -> Callable[[], None]:
-    def command() -> None:
-        say(f"error: longtake {name} is not installed ({error}): pip install 'longtake[embedded]'")
-        raise typer.Exit(FAILED)
-
-    command.__doc__ = "Not installed: pip install 'longtake[embedded]'."
-    return command
 
 
 def _overridden(

@@ -1,6 +1,5 @@
 """The command line in the process: options, refusals, what is printed."""
 
-import importlib.metadata
 import io
 import json
 import os
@@ -100,37 +99,6 @@ def test_a_server_of_the_environment_is_used(run, monkeypatch: pytest.MonkeyPatc
     status, _, err = run("limits")
     assert status == cli.FAILED
     assert str(unused_tcp_port) in err
-
-
-def test_commands_of_other_packages_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless one of ours is called; one that cannot be imported says what to install."""
-    good = importlib.metadata.EntryPoint("shout", f"{__name__}:completion", cli.COMMANDS_GROUP)
-    bad = importlib.metadata.EntryPoint("serve", "a_module_nobody_has:serve", cli.COMMANDS_GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: [good, bad])
-    monkeypatch.setattr(importlib.metadata.EntryPoint, "load", loaded)
-    monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
-    ours = len(cli.app.registered_commands)
-    cli._add_commands(["render", "film.toml"])
-    assert len(cli.app.registered_commands) == ours
-    cli._add_commands(["shout"])
-    assert len(cli.app.registered_commands) == ours + 2
-    assert CliRunner().invoke(cli.app, ["shout"]).stdout == "HEY\n"
-    result = CliRunner().invoke(cli.app, ["serve"])
-    assert result.exit_code == cli.FAILED
-    assert "longtake[embedded]" in result.stderr
-    assert "Traceback" not in result.output
-
-
-def loaded(entry: importlib.metadata.EntryPoint) -> object:
-    """What an entry point stands for in these tests."""
-    if entry.name == "serve":
-        raise ModuleNotFoundError("No module named 'a_module_nobody_has'")
-    return shout
-
-
-def shout() -> None:
-    """Say it loud."""
-    sys.stdout.write("HEY\n")
 
 
 def test_phases_are_told_from_the_events() -> None:
