@@ -38,6 +38,7 @@ from longtake.outcome import (
     say,
 )
 from longtake.plugins import Commands
+from longtake.preview import preview
 from longtake.script import load
 from longtake.streams import Completion
 from longtake.video import SUFFIXES, VideoData, check_suffix
@@ -130,7 +131,7 @@ def render(
         if as_json:
             print_json(files | facts(video) | {"seconds": {k: round(v, 3) for k, v in phases.rows()}})
         else:
-            Console(highlight=False).print(report(video, phases, files))
+            _show(video, phases, files)
 
 
 @app.command()
@@ -300,6 +301,13 @@ def _detach(request: ChainRequest, server: str | None, as_json: bool) -> None:
     else:
         print(accepted.id)
         say(how_to_watch(accepted.id, server))
+
+
+def _show(video: VideoData, phases: Phases, files: dict[str, str]) -> None:
+    out = Console(highlight=False)
+    out.print(report(video, phases, files))
+    if picture := preview(video.thumbnail, out):
+        out.print("", picture, sep="\n")
 
 
 def _save(video: VideoData, target: Path, gif: Path | None, thumbnail: Path | None) -> dict[str, str]:
