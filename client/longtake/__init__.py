@@ -3,7 +3,8 @@
 >>> with Longtake("http://127.0.0.1:8080") as client:            # doctest: +SKIP
 ...     client.generate(load_script("script.toml")).video_data().save("film.mp4")
 
-:mod:`longtake.wire` has every message, :mod:`longtake.errors` every error.
+:mod:`longtake.wire` has every message, :mod:`longtake.errors` every error. In a notebook a :class:`VideoData` shows
+itself, and :class:`longtake.notebook.Progress` is an ``on_event`` that shows a chain's way there.
 """
 
 from longtake.async_client import AsyncLongtake

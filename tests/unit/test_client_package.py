@@ -36,9 +36,9 @@ def test_the_public_names_are_these() -> None:
 
 def test_importing_the_client_imports_neither_the_command_line_nor_media() -> None:
     """What only some programs need is imported when they need it."""
-    code = "import sys, longtake; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, longtake, longtake.notebook; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    heavy = {"av", "PIL", "numpy", "rich", "typer", "torch", "aiohttp", "longtake_facade", "longtake_stages"}
+    heavy = {"av", "PIL", "numpy", "rich", "typer", "IPython", "torch", "aiohttp", "longtake_facade", "longtake_stages"}
     assert heavy.isdisjoint(loaded)
 
 
