@@ -147,7 +147,8 @@ async def test_a_model_that_never_appears_ends_in_a_timeout(repository: Reposito
             start_timeout=4,
         ):
             pytest.fail("it is not ready")
-    assert not [process for process in psutil.Process().children() if process.name() == "tritonserver"]
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if str(tmp_path) in command]
 
 
 async def test_a_second_server_in_the_same_folder_is_refused(repository: Repository, tmp_path: Path) -> None:
