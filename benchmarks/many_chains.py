@@ -119,8 +119,10 @@ async def _serve(folder: Path, queued: int) -> None:
     from benchmarks.backend import TINY
     from longtake_facade.app import build_app
     from longtake_facade.memory import MemoryBackend
+    from longtake_facade.serve import limit_arenas
     from longtake_facade.settings import Settings
 
+    limit_arenas()
     settings = Settings(data=folder / "data", max_running=RUNNING, max_queued=queued)
     runner = web.AppRunner(build_app(settings, MemoryBackend(TINY, 2, 0.01)), access_log=None)
     await runner.setup()

@@ -20,6 +20,7 @@ import numpy as np
 from longtake.wire import Transition
 from longtake_facade.backend import ClipEnd, Pixels
 from longtake_facade.plan import Plan, Shot, StagePlan, plan
+from longtake_facade.serve import limit_arenas
 from longtake_facade.stitch import StageWriter, VideoSpec, assemble, encode_fade
 
 STAGES, FRAMES, TAIL, FADE = 16, 97, 17, 8
@@ -138,6 +139,7 @@ async def stitch(root: Path) -> None:
 
 def child() -> None:
     """Stitch, and print the memory it took as JSON."""
+    limit_arenas()
     with tempfile.TemporaryDirectory() as root:
         peak = Peak()
         asyncio.run(stitch(Path(root)))
