@@ -4,6 +4,7 @@ Pieces of an mp4 are encoded with the very same x264 parameters, each a closed s
 key frame, so that their packets under one common header are the video (:func:`longtake_facade.encode.mux.remux`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class FrameWriter(Protocol):
         """Let go of the file as it is; harmless after :meth:`close`."""
 
 
-class ContainerWriter:
+class ContainerWriter(ABC):
     """A file of one video stream."""
 
     def __init__(self, path: Path, spec: VideoSpec, container: OutputContainer, stream: VideoStream) -> None:
@@ -83,8 +84,9 @@ class ContainerWriter:
         with suppress(av.FFmpegError, OSError):
             self._container.close()
 
+    @abstractmethod
     def _picture(self, frame: Pixels) -> VideoFrame:
-        raise NotImplementedError
+        """The frame as the encoder takes it."""
 
 
 class H264Writer(ContainerWriter):
