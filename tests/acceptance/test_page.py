@@ -1,4 +1,4 @@
-"""The page in a real browser: from a script to a video, and what happens on the way."""
+"""The page in a real browser, over real models: from a script to a video, and what happens on the way."""
 
 import hashlib
 import re
@@ -13,19 +13,19 @@ from browser import Visit, visit
 from facade_server import Server, serving
 from longtake.client import Longtake
 from longtake_facade.backend import ModelOutOfMemory
-from longtake_facade.memory import MemoryBackend
-from served import TINY
+from longtake_facade.embedded import EmbeddedTriton
+from paced import PacedModels
 
 HOSTILE = '<img src=x onerror="document.title=1"><b>bold</b>'
 
 
 @pytest.fixture(scope="module")
-def backend() -> MemoryBackend:
-    return MemoryBackend(TINY, instances=2, step_seconds=0.02)
+def backend(triton: EmbeddedTriton) -> PacedModels:
+    return PacedModels(triton.grpc_address, step_seconds=0.02)
 
 
 @pytest.fixture(scope="module")
-def server(backend: MemoryBackend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(backend: PacedModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with serving(tmp_path_factory.mktemp("page"), backend, max_running=2) as running:
         yield running
 
@@ -37,7 +37,7 @@ def tab(browser: Browser, server: Server) -> Iterator[Visit]:
 
 
 @pytest.fixture
-def slow(backend: MemoryBackend) -> Iterator[None]:
+def slow(backend: PacedModels) -> Iterator[None]:
     """Steps that leave time to look."""
     backend.step_seconds = 0.12
     yield
@@ -76,9 +76,7 @@ def test_a_script_becomes_a_video_with_its_joins(tab: Visit, server: Server) -> 
     assert Path(download.value.path()).read_bytes().startswith(b"GIF89a")
 
 
-def test_finished_stages_play_in_order_while_others_are_rendered(
-    tab: Visit, backend: MemoryBackend, slow: None
-) -> None:
+def test_finished_stages_play_in_order_while_others_are_rendered(tab: Visit, backend: PacedModels, slow: None) -> None:
     """Play goes from one to the next, and on to the one that comes."""
     tab.write("first to play", "second to play").page.get_by_label("Steps").fill("24")
     tab.render()
@@ -185,7 +183,7 @@ def test_a_script_sent_twice_is_one_chain(tab: Visit, server: Server) -> None:
         assert [one.prompt for one in client.list()].count("sent twice") == 1
 
 
-def test_cancel_keeps_what_is_finished_and_resume_goes_on(tab: Visit, backend: MemoryBackend, slow: None) -> None:
+def test_cancel_keeps_what_is_finished_and_resume_goes_on(tab: Visit, backend: PacedModels, slow: None) -> None:
     """The first stage is not rendered again."""
     tab.write("kept when cancelled", "goes on later").render()
     expect(tab.clip(1)).to_contain_text("ready")
@@ -199,7 +197,7 @@ def test_cancel_keeps_what_is_finished_and_resume_goes_on(tab: Visit, backend: M
     expect(tab.page.get_by_role("alert")).to_have_count(0)
 
 
-def test_a_failure_is_told_in_words_and_user_text_stays_text(tab: Visit, backend: MemoryBackend) -> None:
+def test_a_failure_is_told_in_words_and_user_text_stays_text(tab: Visit, backend: PacedModels) -> None:
     """Prompts and messages with markup in them are shown as they are, everywhere."""
     backend.failures[HOSTILE] = ModelOutOfMemory(f"out of memory {HOSTILE}")
     chain = tab.write(HOSTILE).render()
@@ -228,7 +226,7 @@ def test_a_chain_that_is_gone_says_so(tab: Visit) -> None:
 # ------------------------------------------------------------------------------------------------------ retakes
 
 
-def test_a_stage_is_taken_again_and_compared(tab: Visit, backend: MemoryBackend) -> None:
+def test_a_stage_is_taken_again_and_compared(tab: Visit, backend: PacedModels) -> None:
     """Only that stage is rendered; old and new play side by side, by one clock."""
     tab.button("Start from an example").click()
     chain = tab.render()
