@@ -92,8 +92,9 @@ def limit_arenas() -> None:
     """Keep glibc to two arenas for the memory of all threads.
 
     Every encoder has threads of its own, and with an arena for each (eight a core by default) freed memory stays in
-    all of them: fifty chains were seen to hold two and a half times as much, at no gain in time
-    (``benchmarks/many_chains.py``). Other C libraries have no such call and need none.
+    all of them: a hundred small chains were seen to hold two and a half times as much, at no gain in time
+    (``benchmarks/many_chains.py``), though one large chain a fifth less (``benchmarks/stitch_memory.py``). Other C
+    libraries have no such call and need none.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
