@@ -93,7 +93,7 @@ def limit_arenas() -> None:
 
     Every encoder has threads of its own, and with an arena for each (eight a core by default) freed memory stays in
     all of them: a hundred small chains were seen to hold two and a half times as much, at no gain in time
-    (``benchmarks/many_chains.py``), though one large chain a fifth less (``benchmarks/stitch_memory.py``). Other C
+    (``benchmarks/many_chains.py``), though one large chain a sixth less (``benchmarks/stitch_memory.py``). Other C
     libraries have no such call and need none.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
