@@ -2,6 +2,15 @@
 
 from longtake_stages.contract import Capabilities, Vram
 
+PALETTE = {
+    "red": (219, 31, 31),
+    "green": (33, 173, 51),
+    "blue": (33, 71, 224),
+    "yellow": (242, 217, 31),
+    "white": (245, 245, 245),
+    "black": (13, 13, 13),
+    "purple": (158, 38, 199),
+}
 TINY = Capabilities(
     model="tiny-ltx2",
     family="ltx2",
@@ -20,6 +29,7 @@ TINY = Capabilities(
     motion_tail_frames=17,
     audio_sample_rate=16000,
     audio_channels=2,
+    image_palette=tuple(PALETTE.values()),
 )
 GIB = 2**30
 ON_GPU = Capabilities(

@@ -22,7 +22,15 @@ from longtake.cli_chains import follow, how_to_watch
 from longtake.client import Longtake
 from longtake.display import ChainBars, Phases, facts, report
 from longtake.embedded import STARTUP_TIMEOUT, embedded_server
-from longtake.errors import LongtakeError, ProtocolError, TransportError, VideoError
+from longtake.errors import (
+    LongtakeError,
+    MethodNotAllowed,
+    NotFound,
+    ProtocolError,
+    TransportError,
+    UnexpectedAnswer,
+    VideoError,
+)
 from longtake.outcome import (
     BAD_INPUT,
     FAILED,
@@ -264,6 +272,7 @@ def _render(client: Longtake, request: ChainRequest, bars: ChainBars, phases: Ph
     """Render and watch; an interruption cancels the chain. ``server``: None where it goes with this run."""
     bars.status("sending")
     phases.enter("queue")
+    _warn(client, request)
     with client.stream(request) as events:
         try:
             return follow(events, bars, phases)
@@ -274,6 +283,14 @@ def _render(client: Longtake, request: ChainRequest, bars: ChainBars, phases: Ph
             if events.chain_id and server:
                 say(f"chain {events.chain_id} goes on; {how_to_watch(events.chain_id, server)}")
             raise
+
+
+def _warn(client: Longtake, request: ChainRequest) -> None:
+    """Say beforehand what a server thinks of a request: the stream has no place for it."""
+    # A server that knows chains need not know this endpoint; what it has against the request, the stream will tell.
+    with contextlib.suppress(NotFound, MethodNotAllowed, UnexpectedAnswer):
+        for problem in client.validate(request).warnings:
+            say(f"warning: {at(problem)}")
 
 
 def _cancel(client: Longtake, chain_id: str | None, server: str | None) -> None:

@@ -457,6 +457,8 @@ class ChainDetail(Struct, kw_only=True, omit_defaults=True):
     expires_at: str | None = None
     error: ChainError | None = None
     retake_of: str | None = None
+    warnings: list[Problem] = []
+    """Of its request, as whoever started it was told."""
 
 
 class ChainSummary(Struct, kw_only=True, omit_defaults=True):

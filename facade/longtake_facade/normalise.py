@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from longtake import wire
 from longtake.wire import ChainRequest, ChainScript, ChainStage, Problem, ScriptChain, ScriptStage, Transition
-from longtake_facade.images import MAX_IMAGES_BYTES, BadImage, check_image
+from longtake_facade.images import MAX_IMAGES_BYTES, BadImage, check_image, fit_image
+from longtake_facade.palette import in_palette
 from longtake_facade.parse import Invalid
 from longtake_facade.plan import Plan, Shot, StitchFault, full_length, plan
 from longtake_stages.contract import Capabilities
@@ -85,7 +86,7 @@ def normalise(request: ChainRequest, served: Capabilities, draw_seed: Callable[[
     return Normalised(
         script=ChainScript(schema=wire.SCHEMA, chain=settings, stage=filled),
         plan=timeline,
-        warnings=tuple(_warnings(settings, filled)),
+        warnings=(*_warnings(settings, filled), *_image_warnings(request, settings, filled, served)),
         seed_drawn=request.seed is None,
     )
 
@@ -317,6 +318,28 @@ def _warnings(settings: ScriptChain, stages: list[ScriptStage]) -> Iterator[Prob
         if stage.fade_frames is not None and stage.transition is not Transition.FADE:
             text = f"stage {i} is no fade, its fade_frames has no effect"
             yield Problem(path=f"stages[{i}].fade_frames", message=text)
+
+
+def _image_warnings(
+    request: ChainRequest, settings: ScriptChain, stages: list[ScriptStage], served: Capabilities
+) -> Iterator[Problem]:
+    """One for each picture that the model cannot draw; in a request of stages, at every stage that has it."""
+    images = [(f"stages[{i}].source_image", stage.source_image) for i, stage in enumerate(stages)]
+    if not request.stages:
+        images = [("source_image", request.source_image)]
+    colours = ", ".join("#" + bytes(colour).hex() for colour in served.image_palette)
+    text = (
+        f"the model knows only pictures of a flat shape on a flat background, in the colours {colours}; "
+        "the clip will show the nearest scene that it can draw rather than this picture"
+    )
+    known: dict[bytes, bool] = {}
+    for path, image in images:
+        if image is None or not served.image_palette:
+            continue
+        if image not in known:
+            known[image] = in_palette(fit_image(image, settings.width, settings.height)[0], served.image_palette)
+        if not known[image]:
+            yield Problem(path=path, message=text)
 
 
 def _clip_length(frames: int, served: Capabilities) -> bool:

@@ -52,6 +52,7 @@ def detail(record: ChainRecord, script: wire.ChainScript) -> wire.ChainDetail:
         expires_at=_rfc3339(record.expires_at) if record.expires_at else None,
         retake_of=record.retake_of,
         error=record.error,
+        warnings=record.warnings,
     )
 
 

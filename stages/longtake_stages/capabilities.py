@@ -41,6 +41,7 @@ def describe(checkpoint: Checkpoint) -> Capabilities:
         frames_cap=profile.frames_cap,
         frames_recommended=profile.frames_recommended,
         motion_tail_frames=profile.motion_tail_frames,
+        image_palette=profile.image_palette,
         audio_sample_rate=int(vocoder["output_sampling_rate"]),
         audio_channels=int(vocoder["out_channels"]),
         quantization=profile.quantization,

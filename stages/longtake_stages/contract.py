@@ -129,3 +129,5 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Of the devices that serve; empty on the CPU."""
     vram: Vram | None = None
     """None on the CPU."""
+    image_palette: tuple[tuple[int, int, int], ...] = ()
+    """sRGB, 0..255: the colours of the only pictures it knows, flat shapes on a flat background; empty: any picture."""

@@ -72,6 +72,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Latent frames two neighbouring tiles share; at least 2."""
     decode_spatial_tiles: bool = False
     """Whether frames larger than the VAE's own tile (512 pixels) are decoded in spatial tiles too."""
+    image_palette: tuple[tuple[int, int, int], ...] = ()
+    """sRGB, 0..255: the colours of the only pictures it knows, flat shapes on a flat background; empty: any picture."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.decode_overlap < self.decode_tile:
@@ -85,6 +87,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError("the default size has more than max_pixels pixels")
         if self.dtype not in ("", "bfloat16", "float32"):
             raise ValueError("dtype must be bfloat16 or float32")
+        if not all(0 <= component <= 255 for colour in self.image_palette for component in colour):
+            raise ValueError("the colours of image_palette must be 0..255")
 
 
 # 40 steps, guidance 4.0 and 24 frames per second are the defaults of Lightricks' ltx-pipelines as LTX-2 came out.

@@ -23,7 +23,7 @@ from longtake.script import dump, loads
 from longtake.wire import ChainRequest, Transition
 from longtake_facade.memory import MemoryBackend
 from longtake_facade.plan import Shot, StitchFault, plan
-from served import TINY
+from served import PALETTE, TINY
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three-acts.toml"
 BIG = 2**64 - 1
@@ -211,6 +211,22 @@ def test_a_warning_is_no_obstacle(tab: Visit) -> None:
     tab.stage(1).get_by_label("Negative prompt").fill("rain")
     expect(tab.page.get_by_text("Ready, with 1 warning")).to_be_visible()
     expect(tab.stage(1)).to_contain_text("has no effect with guidance 1")
+
+
+def test_a_warning_about_an_image_stays_while_the_script_is_edited(tab: Visit) -> None:
+    """Also where the image is not sent with every check; a copy of the stage has it, too."""
+    warning = "The model knows only pictures of a flat shape on a flat background"
+    foreign, known = png((120, 120, 120)), png(PALETTE["green"])
+    tab.write("one", "two")
+    for number, image in ((1, foreign), (2, known)):
+        file = {"name": "a.png", "mimeType": "image/png", "buffer": image}
+        tab.stage(number).locator("input[type=file]").set_input_files(file)
+    expect(tab.page.get_by_text("Ready, with 1 warning")).to_be_visible()
+    expect(tab.stage(1)).to_contain_text(warning)
+    tab.stage(1).get_by_role("button", name="Duplicate").click()
+    expect(tab.page.get_by_text("Ready, with 2 warnings")).to_be_visible()
+    expect(tab.stage(2)).to_contain_text(warning)
+    expect(tab.stage(3)).not_to_contain_text(warning)
 
 
 def test_the_page_lays_out_as_the_server_plans(tab: Visit) -> None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from typer.testing import CliRunner
 
 import longtake.cli as cli
+from longtake import wire
 from longtake.client import Longtake
 from longtake.retry import Retries
 from wire_server import CHAIN_ID, PROGRESS, WireServer, as_json, event, send, stream_bytes, threaded_server
@@ -218,6 +219,22 @@ def test_a_detached_chain_goes_on_by_itself(line: Line, monkeypatch: pytest.Monk
     assert "--detach: name a running server" in line.err
 
 
+async def unasked(request: web.Request) -> web.Response:
+    """The answer to /api/chains/validate of a server that does not have it."""
+    return as_json(wire.ApiError(error="no such endpoint", code=wire.ErrorCode.NOT_FOUND), 404)
+
+
+def test_render_says_beforehand_what_the_server_warns_of(line: Line) -> None:
+    """Where the server can be asked; where it cannot, the chain is rendered all the same."""
+    assert line("render", "film.toml", "-o", "a.mp4") == cli.OK
+    assert line.err.startswith("warning: stages[1].negative_prompt: has no effect\n")
+    assert line.sent[:2] == ["POST /api/chains/validate", "POST /api/generate/chain/stream"]
+    line.server.then(unasked)
+    assert line("render", "film.toml", "-o", "b.mp4") == cli.OK
+    assert "warning" not in line.err
+    assert Path("b.mp4").exists()
+
+
 def test_a_server_that_stays_away_leaves_a_word_on_how_to_watch(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chain goes on without its client."""
     monkeypatch.setattr("longtake.outcome.Longtake", functools.partial(Longtake, reconnect_timeout=0))
@@ -225,7 +242,7 @@ def test_a_server_that_stays_away_leaves_a_word_on_how_to_watch(line: Line, monk
     async def cut(request: web.Request) -> web.StreamResponse:
         return await send(request, stream_bytes(line.server.video)[:300])
 
-    line.server.then(cut)
+    line.server.then(unasked, cut)
     assert line("render", "film.toml") == cli.FAILED
     assert f"chain {CHAIN_ID} goes on; to watch it: longtake chains watch {CHAIN_ID}" in line.err
     assert "error: the stream ended before the chain did; gave up" in line.err

@@ -145,6 +145,7 @@ def test_render_without_a_server_starts_one_and_stops_it(command: Command) -> No
     """The file is named after the script; the facts say where the time went; nothing is left."""
     done = command.run("render", "film.toml", "--gif", "small.gif", "--thumbnail", "first.png")
     assert done.returncode == 0, done.stderr
+    assert "warning: stages[1].negative_prompt: has no effect\n" in done.stderr
     assert (command.folder / "film.mp4").stat().st_size > 1000
     assert (command.folder / "small.gif").read_bytes() == b"GIF89a"
     assert (command.folder / "first.png").read_bytes() == b"\x89PNG"

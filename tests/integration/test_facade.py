@@ -20,7 +20,7 @@ from longtake.streams import Completion
 from longtake.wire import ChainRequest, ChainState, Transition
 from longtake_facade.backend import Pixels
 from longtake_facade.memory import MemoryBackend, clip_frames, context_of, latents_of
-from served import TINY
+from served import PALETTE, TINY
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,13 @@ def client(server: Server) -> Iterator[Longtake]:
 def http(server: Server) -> Iterator[httpx2.Client]:
     with httpx2.Client(base_url=server.url, timeout=30) as opened:
         yield opened
+
+
+def image_file(pixels: Pixels) -> bytes:
+    """A PNG of RGB ``[height, width, 3]``."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 # --------------------------------------------------------------------------------------------------- the stream
@@ -413,6 +420,31 @@ def test_warnings_reach_whoever_starts_a_chain(client: Longtake, http: httpx2.Cl
     assert [warning.path for warning in accepted.warnings] == ["stages[0].negative_prompt"]
     body = b'{"title": "t", "stages": [{"prompt": "a", "frames": 9}]}'
     assert [one["path"] for one in http.post("/api/chains", content=body, headers=JSON).json()["warnings"]] == ["title"]
+
+
+def test_a_picture_of_another_world_is_accepted_with_a_warning(client: Longtake, http: httpx2.Client) -> None:
+    """In what validate and the submission answer, and kept with the chain; the chain renders all the same."""
+    random = np.random.default_rng(0)
+    request = chain(stage("x", 9, source_image=image_file(random.integers(0, 256, (48, 64, 3), np.uint8))))
+    accepted = client.submit(request)
+    assert [one.path for one in accepted.warnings] == ["stages[0].source_image"]
+    assert "the nearest scene" in accepted.warnings[0].message
+    assert client.validate(request).warnings == accepted.warnings
+    assert client.wait(accepted.id).state is ChainState.COMPLETED
+    assert client.chain(accepted.id).warnings == accepted.warnings
+    kept = http.get(f"/api/chains/{accepted.id}").json()["warnings"]
+    assert kept == msgspec.to_builtins(accepted.warnings)
+
+
+def test_a_picture_of_the_model_s_world_has_no_warning(client: Longtake, http: httpx2.Client) -> None:
+    """And then the answers have no such key, or an empty list."""
+    pixels = np.full((64, 64, 3), PALETTE["blue"], np.uint8)
+    pixels[20:44, 20:44] = PALETTE["yellow"]
+    request = chain(stage("x", 9, source_image=image_file(pixels)))
+    accepted = client.submit(request)
+    assert (accepted.warnings, client.validate(request).warnings) == ([], [])
+    assert client.wait(accepted.id).state is ChainState.COMPLETED
+    assert "warnings" not in http.get(f"/api/chains/{accepted.id}").json()
 
 
 def test_limits_are_what_is_enforced(client: Longtake) -> None:

@@ -13,15 +13,15 @@ from longtake.wire import ChainRequest, ChainStage, Transition
 from longtake_facade.normalise import Normalised, UnknownModel, normalise, plan_of, stage_seed
 from longtake_facade.parse import Invalid
 from longtake_stages.contract import Capabilities
-from served import ON_GPU, TINY
+from served import ON_GPU, PALETTE, TINY
 
 SMOOTH, CUT, FADE = Transition.SMOOTH, Transition.CUT, Transition.FADE
 
 
-def png(width: int = 8, height: int = 8) -> bytes:
+def png(width: int = 8, height: int = 8, colour: tuple[int, int, int] = PALETTE["red"]) -> bytes:
     """A small image file."""
     file = io.BytesIO()
-    Image.new("RGB", (width, height), "red").save(file, "PNG")
+    Image.new("RGB", (width, height), colour).save(file, "PNG")
     return file.getvalue()
 
 
@@ -314,6 +314,36 @@ def test_a_negative_prompt_without_guidance_is_a_warning() -> None:
     paths = [one.path for one in run(stages=[stage(negative_prompt="blur")]).warnings]
     assert paths == ["stages[0].negative_prompt"]
     assert not run(stages=[stage(negative_prompt="blur")], guidance=3.0).warnings
+
+
+def test_a_picture_of_another_world_is_a_warning_at_its_stage() -> None:
+    """At each stage that has it; the message says what the model knows, and what the clip will show."""
+    known, foreign = png(), png(colour=(120, 120, 120))
+    warnings = run(stages=[stage(source_image=one) for one in (foreign, known, None, foreign)]).warnings
+    assert [one.path for one in warnings] == ["stages[0].source_image", "stages[3].source_image"]
+    assert "in the colours #db1f1f, #21ad33, #2147e0, #f2d91f, #f5f5f5, #0d0d0d, #9e26c7;" in warnings[0].message
+    assert "the nearest scene that it can draw rather than this picture" in warnings[0].message
+
+
+def test_a_model_without_a_palette_takes_any_picture() -> None:
+    """Nothing is said of it."""
+    assert not run(ON_GPU, stages=[stage(source_image=png(colour=(120, 120, 120)))]).warnings
+
+
+def test_an_expanded_request_is_warned_once_where_it_has_its_picture() -> None:
+    """Its stages are not the client's."""
+    request = {"prompt": "x", "total_frames": 200, "source_image": png(colour=(120, 120, 120))}
+    assert [one.path for one in run(**request).warnings] == ["source_image"]
+
+
+def test_a_picture_is_judged_as_the_model_will_see_it() -> None:
+    """What the crop to the clip's shape leaves out does not matter."""
+    wide = Image.new("RGB", (300, 100), (120, 120, 120))
+    wide.paste(PALETTE["blue"], (100, 0, 200, 100))
+    file = io.BytesIO()
+    wide.save(file, "PNG")
+    assert not run(stages=[stage(source_image=file.getvalue())]).warnings
+    assert run(stages=[stage(source_image=file.getvalue())], width=192).warnings
 
 
 @pytest.mark.parametrize("fade", [None, 4])

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLLTX2Video, LTX2VideoTransformer3DModel
 from longtake_stages import capabilities, device, tiny
 from longtake_stages.checkpoint import Checkpoint, open_checkpoint
 from longtake_stages.contract import Capabilities
-from longtake_stages.profile import BUILT_IN
+from longtake_stages.profile import BUILT_IN, Profile
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,25 @@ def test_they_come_from_the_profile_the_vocoder_and_the_files(checkpoint: Checkp
     assert told.size_bytes == checkpoint.weight_bytes() > 1_000_000
     assert (told.gpu_ordinals, told.vram) == ((), None)
     assert msgspec.json.decode(capabilities.to_json(told), type=Capabilities) == told
+
+
+def test_they_tell_the_colours_that_a_checkpoint_is_bound_to(checkpoint: Checkpoint) -> None:
+    """Documents from before there were any mean a checkpoint that takes every picture."""
+    colours = ((219, 31, 31), (0, 0, 255))
+    bound = Checkpoint(checkpoint.folder, msgspec.structs.replace(checkpoint.profile, image_palette=colours))
+    document = capabilities.to_json(capabilities.describe(bound))
+    assert msgspec.json.decode(document, type=Capabilities).image_palette == colours
+    older = msgspec.json.decode(document)
+    del older["image_palette"]
+    assert msgspec.convert(older, Capabilities).image_palette == ()
+
+
+@pytest.mark.parametrize("colour", [(256, 0, 0), (0, -1, 0)])
+def test_a_profile_s_colours_have_eight_bits(checkpoint: Checkpoint, colour: tuple[int, int, int]) -> None:
+    """Others are refused as the profile is read."""
+    document = msgspec.to_builtins(checkpoint.profile) | {"image_palette": [colour]}
+    with pytest.raises(msgspec.ValidationError, match=r"image_palette must be 0\.\.255"):
+        msgspec.convert(document, Profile)
 
 
 def test_on_gpus_they_tell_the_memory_of_the_smallest(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,11 @@ export class Check extends EventTarget {
     this.remarks = new Map();
     /** What stands in the way of an answer, in words. */
     this.trouble = "";
-    /** Images the server has seen and not refused: they need not be sent with every letter that is typed. */
-    this.good = /** @type {WeakSet<Blob>} */ (new WeakSet());
+    /**
+     * Images the server has seen and not refused, with its warning or "": they need not be sent with every letter that
+     * is typed.
+     */
+    this.judged = /** @type {WeakMap<Blob, string>} */ (new WeakMap());
     this.timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
     this.running = new AbortController();
     draft.addEventListener("change", () => this.soon(AFTER_MS));
@@ -44,7 +47,7 @@ export class Check extends EventTarget {
   async now() {
     const running = (this.running = new AbortController());
     const images = this.draft.script.stages.map((one) => one.image);
-    const unknown = (/** @type {Blob} */ image) => !this.good.has(image);
+    const unknown = (/** @type {Blob} */ image) => !this.judged.has(image);
     try {
       const options = { frames: this.limits.frames_per_clip_recommended, wants: unknown };
       const request = await requestOf(this.draft.script, options);
@@ -52,13 +55,28 @@ export class Check extends EventTarget {
       for (const one of request.stages) one.prompt = one.prompt.trim() ? one.prompt : STAND_IN;
       const report = await validate(request, running.signal);
       if (running.signal.aborted) return;
-      images.forEach((image) => image && this.good.add(image));
-      this.found(report, report.warnings, "warning");
+      this.found(report, this.judge(images, report.warnings), "warning");
     } catch (error) {
       if (running.signal.aborted) return;
       if (error instanceof Refusal && error.status < 500) this.found(null, error.problems, "problem");
       else this.unanswered(error);
     }
+  }
+
+  /**
+   * All warnings: those of the report, and those about images it was not sent because they were judged before.
+   * @param {(Blob | null)[]} images of the stages @param {import("./api.js").Problem[]} warnings
+   */
+  judge(images, warnings) {
+    const all = new Map(warnings.map(({ path, message }) => [path, message]));
+    images.forEach((image, i) => {
+      if (!image) return;
+      const path = `stages[${i}].source_image`;
+      const message = this.judged.get(image) ?? all.get(path) ?? "";
+      this.judged.set(image, message);
+      if (message) all.set(path, message);
+    });
+    return [...all].map(([path, message]) => ({ path, message }));
   }
 
   /** @param {any} report @param {import("./api.js").Problem[]} remarks @param {Remark["kind"]} kind */
