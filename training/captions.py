@@ -6,7 +6,7 @@ the same vocabulary. A row of attributes is shape, colour, background and motion
 
 import functools
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -15,6 +15,8 @@ from transformers import PreTrainedTokenizerFast
 from training import words
 from training.components import SEQUENCE_LENGTH
 from training.world import COLOURS, MOTIONS, SHAPES, STILL, Ints
+
+_T = TypeVar("_T")
 
 Said = tuple[bool, bool, bool, bool]
 """Which of shape, colour, background and motion a caption says."""
@@ -38,6 +40,8 @@ _PARTIAL: Final[tuple[Said, ...]] = (
     (False, False, False, True),
     *(NOTHING,) * 3,
 )
+_SPECIAL: Final = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+"""In the order of their numbers."""
 _MOST_WORDS: Final = SEQUENCE_LENGTH - 2  # besides the two that begin and end every prompt
 
 PARAPHRASES: Final = (
@@ -109,7 +113,7 @@ class _Writer:
         self._colour, self._background = COLOURS[colour], COLOURS[background]
         self._random, self._said = random, said
 
-    def pick(self, choices: Sequence[Any]) -> Any:
+    def pick(self, choices: Sequence[_T]) -> _T:
         return choices[int(self._random.integers(len(choices)))]
 
     def _chance(self, share: float) -> bool:
@@ -178,10 +182,10 @@ class _Writer:
 
     def _noun(self) -> str:
         if not self._said[0]:
-            return str(self.pick(words.THINGS))
+            return self.pick(words.THINGS)
         if self._chance(0.1):
             return f"{self.pick(words.SHAPE_ADJECTIVES[self._shape])} {self.pick(words.THINGS)}"
-        return SHAPES[self._shape] if self._chance(0.35) else str(self.pick(words.SHAPE_WORDS[self._shape]))
+        return SHAPES[self._shape] if self._chance(0.35) else self.pick(words.SHAPE_WORDS[self._shape])
 
     def _subject(self) -> str:
         noun, article = self._noun(), self.pick(("a", "a", "a", "the", "one", "this", "", "some"))
@@ -208,11 +212,10 @@ class _Writer:
         """What the shape does, as ``moving left`` and as ``moves left``."""
         otherwise = words.OTHERWISE[self._motion]
         if self._motion >= STILL or (otherwise and self._chance(0.3)):
-            gerund, verb = self.pick(otherwise)
-            return str(gerund), str(verb)
-        which = 0 if self._chance(0.4) else int(self._random.integers(len(words.GERUNDS)))
+            return self.pick(otherwise)
+        gerund, verb = words.VERBS[0] if self._chance(0.4) else self.pick(words.VERBS)
         way = self.pick(words.WAYS[self._motion])
-        return f"{words.GERUNDS[which]} {way}", f"{words.VERBS[which]} {way}"
+        return f"{gerund} {way}", f"{verb} {way}"
 
     def _motion_if_said(self) -> tuple[str, str]:
         if not self._said[3]:
@@ -236,7 +239,8 @@ class _Writer:
         if build < 0.8:
             return f"{self.pick(('on', 'over', 'against', 'on', 'in front of', 'before'))} {self._background}"
         if build < 0.9:
-            return f"with {self._background} {self.pick(('behind it', 'behind', 'all around', 'around it', 'in the back'))}"
+            where = self.pick(("behind it", "behind", "all around", "around it", "in the back"))
+            return f"with {self._background} {where}"
         return self.pick(("while ", "where ", "and ", ", ")) + self._ground_sentence()
 
     def _backdrop(self, articles: Sequence[str] = ("a", "the", "", "")) -> str:
@@ -248,19 +252,17 @@ class _Writer:
 
     def _ground_sentence(self) -> str:
         ground = "background" if self._chance(0.5) else self.pick(words.GROUNDS)
-        return str(
-            self.pick(
-                (
-                    f"the {ground} is {self._background}",
-                    f"the {ground} is {self._background}",
-                    f"its {ground} is {self._background}",
-                    f"{ground} : {self._background}",
-                    f"behind it is {self._background}",
-                    f"behind it a {self._background} {ground}",
-                    f"{self._background} {ground}",
-                    f"the rest is {self._background}",
-                    f"the {ground} behind is all {self._background}",
-                )
+        return self.pick(
+            (
+                f"the {ground} is {self._background}",
+                f"the {ground} is {self._background}",
+                f"its {ground} is {self._background}",
+                f"{ground} : {self._background}",
+                f"behind it is {self._background}",
+                f"behind it a {self._background} {ground}",
+                f"{self._background} {ground}",
+                f"the rest is {self._background}",
+                f"the {ground} behind is all {self._background}",
             )
         )
 
@@ -295,15 +297,15 @@ def vocabulary() -> list[str]:
         *SHAPES,
         *COLOURS,
         *(word for group in (*words.SHAPE_WORDS, *words.SHAPE_ADJECTIVES, *words.WAYS) for word in group),
-        *(word for group in words.OTHERWISE for pair in group for word in pair),
-        *(*words.THINGS, *words.GERUNDS, *words.VERBS, *words.STATES, *words.GROUNDS, *words.BEHIND),
+        *(word for group in (words.VERBS, *words.OTHERWISE) for pair in group for word in pair),
+        *(*words.THINGS, *words.STATES, *words.GROUNDS, *words.BEHIND),
         *(*words.ADJECTIVES, *words.GROUND_ADJECTIVES, *words.ADVERBS, *words.OPENINGS, *words.CLOSINGS),
-        *(*words.NEUTRAL, *words.MEANINGLESS),
+        *(*words.EVERYDAY, *words.MEANINGLESS),
         *PARAPHRASES,
     ]
     known = {word for phrase in phrases for word in _split(phrase) if word.isalnum() and len(word) > 1}
     known |= {"a", "i", "s", *words.PUNCTUATION}
-    return ["<pad>", "<eos>", "<bos>", "<unk>", *sorted(known)]
+    return [*_SPECIAL.values(), *sorted(known)]
 
 
 @functools.cache
@@ -314,7 +316,9 @@ def _pre_tokenizer() -> Any:
 @functools.cache
 def tokenizer() -> Any:
     """The ``PreTrainedTokenizerFast`` of the world's words: lower case, every mark a token, padded on the left."""
-    built = Tokenizer(models.WordLevel({word: n for n, word in enumerate(vocabulary())}, unk_token="<unk>"))
+    built = Tokenizer(
+        models.WordLevel({word: n for n, word in enumerate(vocabulary())}, unk_token=_SPECIAL["unk_token"])
+    )
     built.normalizer = normalizers.Lowercase()
     built.pre_tokenizer = _pre_tokenizer()
     built.post_processor = processors.TemplateProcessing(
@@ -323,10 +327,7 @@ def tokenizer() -> Any:
     wrapped: Any = PreTrainedTokenizerFast
     return wrapped(
         tokenizer_object=built,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        bos_token="<bos>",
-        unk_token="<unk>",
+        **_SPECIAL,
         padding_side="left",
         model_max_length=SEQUENCE_LENGTH,
     )

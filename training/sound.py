@@ -90,7 +90,7 @@ def encode(sounds: Sounds) -> torch.Tensor:
 
 def unpacked(latents: torch.Tensor) -> torch.Tensor:
     """Packed latents ``[batch, n, 4 * 4]`` as the audio VAE takes them, ``[batch, 4, n, 4]``."""
-    return latents.unflatten(2, (LATENT_CHANNELS, -1)).transpose(1, 2)
+    return latents.reshape(*latents.shape[:2], LATENT_CHANNELS, -1).transpose(1, 2)
 
 
 def spectrogram(sounds: Sounds) -> torch.Tensor:

@@ -70,7 +70,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def batch(random: np.random.Generator, count: int) -> tuple[list[str], torch.Tensor]:
-    """Captions of the training set and, int64 ``[count, 4]``, what they say; what they do not is the class after all."""
+    """Captions of the training set; what they say, int64 ``[count, 4]``. What they do not has the class after all."""
     truth = world.draw_attributes(random, count)
     written = []
     for row in truth:
