@@ -1,0 +1,63 @@
+"""``python -m training``: train every part, put the checkpoint together and score it. Goes on where it was stopped."""
+
+import argparse
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from training import captions, components
+from training.audio import train_audio
+from training.decoder import train_decoder
+from training.denoiser import Embed, refine_denoiser, train_denoiser
+from training.encoder import train_encoder
+from training.tails import Pool
+from training.text import embed, train_text
+
+_STEPS: Final = {"decoder": 2400, "encoder": 3000, "text": 900, "audio": 900, "denoiser": 3200, "refined": 1600}
+_LANES: Final = ("pictures", "words")
+
+
+def pictures(folder: Path, steps: dict[str, int]) -> Any:
+    """The video VAE."""
+    vae = train_decoder(folder, steps["decoder"])
+    train_encoder(folder, steps["encoder"], vae)
+    return vae
+
+
+def words(folder: Path, steps: dict[str, int]) -> tuple[Any, Any, Any]:
+    """Text encoder, connectors, and the denoiser before it is refined."""
+    train_audio(folder, steps["audio"])
+    text_encoder, connectors = train_text(folder, steps["text"])
+    return text_encoder, connectors, train_denoiser(folder, steps["denoiser"], _embedding(text_encoder, connectors))
+
+
+def _embedding(text_encoder: Any, connectors: Any) -> Embed:
+    return functools.partial(embed, text_encoder, connectors, captions.tokenizer())
+
+
+def main() -> None:
+    """Two lanes of one thread each, which use two cores better than two threads do, then what needs both."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("build/training"), help="weights and progress")
+    parser.add_argument("--lane", choices=_LANES, help="train only this half")
+    arguments = parser.parse_args()
+    if arguments.lane:
+        torch.set_num_threads(1)
+        {"pictures": pictures, "words": words}[arguments.lane](arguments.folder, _STEPS)
+        return
+    command = [sys.executable, "-m", "training", str(arguments.folder), "--lane"]
+    lanes = [subprocess.Popen([*command, lane]) for lane in _LANES]
+    if any([lane.wait() for lane in lanes]):
+        sys.exit(1)
+    vae = pictures(arguments.folder, _STEPS)
+    text_encoder, connectors, denoiser = words(arguments.folder, _STEPS)
+    pool = Pool(vae, arguments.folder)
+    refine_denoiser(arguments.folder, _STEPS["refined"], _embedding(text_encoder, connectors), denoiser, pool.draw)
+
+
+if __name__ == "__main__":
+    main()
