@@ -61,6 +61,12 @@ PARAPHRASES: Final = (
     "Look, a {c} {s}! It {moves} and the wall behind it is {b}.",
     "In this film you can see how one {c} {s} {moves}, all of it before a background of {b}",
     "{moving}: that is what the {c} {s} does, and its background is {b}.",
+    "Against a {b} wall the {c} {s} {moves}, and nothing else is seen",
+    "Can you animate a {s} in {c} so that it {moves}? Use a {b} background.",
+    "First there is {b} everywhere, then a {c} {s} which {moves}",
+    "The {c} {s} of this picture {moves} and the colour behind it is {b}",
+    "For my film: background {b}, one {s}, colour {c}, and it {moves}",
+    "A {c} {s} on {b}. Motion: it {moves}.",
 )
 """Builds of sentences that :func:`varied` never makes."""
 
@@ -152,9 +158,8 @@ class _Writer:
             return [subject, ground, self.pick((gerund, gerund, ", " + gerund if gerund else "", verb))]
         if order < 0.64:
             return [ground, self.pick((",", "", ":")) if ground else "", subject, self.pick((gerund, verb, verb))]
-        if order < 0.72 and self._said[2]:
-            front = f"{self._backdrop()} {self.pick(('with', 'and', ',', 'behind', 'showing'))}"
-            return [front, subject, self.pick((gerund, verb))]
+        if order < 0.74 and self._said[2]:
+            return self._ground_first(subject, gerund, verb)
         if order < 0.8:
             return [gerund, self.pick((",", "")) if gerund else "", subject, ground]
         if order < 0.9:
@@ -166,6 +171,26 @@ class _Writer:
             self.pick((",", ".", "")),
             self._backdrop() if ground else "",
         ]
+
+    def _ground_first(self, subject: str, gerund: str, verb: str) -> list[str]:
+        """What is behind, before or around what is to be seen before it."""
+        colour = self._background
+        build = self._random.random()
+        if build < 0.5:
+            front = f"{self._backdrop()} {self.pick(('with', 'and', ',', 'behind', 'showing'))}"
+            return [front, subject, self.pick((gerund, verb))]
+        if build < 0.75:
+            front = self.pick(("everything is", "all is", "everything around is", "it is all", "the whole picture is"))
+            return [front, colour, self.pick((",", "and", "except", "with", ":")), subject, self.pick((gerund, verb))]
+        front, link = (
+            self.pick(("behind", "around", "behind")),
+            self.pick(("is", "is all", "is only", ",", "it is", "")),
+        )
+        ground = colour if self._chance(0.6) else self._backdrop()
+        moving = self.pick((gerund, verb, verb and f"it {verb}"))
+        if self._chance(0.4):
+            return [front, subject, moving, link, ground]
+        return [front, subject, link, ground, self.pick((",", ".", "and")) if moving else "", moving]
 
     def _sentences(self, subject: str, verb: str) -> list[str]:
         """A sentence for each thing that is said, in any order."""
@@ -262,6 +287,9 @@ class _Writer:
                 f"behind it a {self._background} {ground}",
                 f"{self._background} {ground}",
                 f"the rest is {self._background}",
+                f"{self.pick(('everything', 'all', 'everything else'))} is {self._background}",
+                f"behind the {self._noun()} {self.pick(('is', 'there is', 'it is all'))} {self._background}",
+                f"{self._background} is {self.pick(('behind', 'around'))} {self.pick(('it', 'the ' + self._noun()))}",
                 f"the {ground} behind is all {self._background}",
             )
         )

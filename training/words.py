@@ -83,15 +83,19 @@ OTHERWISE: Final = (
 STATES: Final = _listed("still, static, at rest, motionless, in place, stationary, immobile, unmoving")
 """What a thing that does not move may be without a verb; the first two may stand before a noun."""
 
-GROUNDS: Final = _listed("background, backdrop, ground, wall, screen, field, canvas, surface, scene")
-BEHIND: Final = _listed("on, over, against, in front of, before, across, upon, above, with, in")
+GROUNDS: Final = _listed(
+    "background, backdrop, ground, wall, screen, field, canvas, surface, scene, world, space, room, page, paper, area"
+)
+BEHIND: Final = _listed("on, over, against, in front of, before, across, upon, above, with, in, through, inside")
 """Words that put a background behind a thing."""
 
 ADJECTIVES: Final = _listed(
     "big, small, flat, bright, simple, beautiful, large, tiny, little, shiny, plain, solid, nice, lovely, single, "
     "clean, soft, smooth, bold, vivid, minimal, perfect, lone, glossy"
 )
-GROUND_ADJECTIVES: Final = _listed("plain, solid, flat, uniform, simple, clean, pure, bright, deep, empty")
+GROUND_ADJECTIVES: Final = _listed(
+    "entirely, completely, fully, all, plain, solid, flat, uniform, simple, clean, pure, bright, deep, empty"
+)
 ADVERBS: Final = _listed("slowly, smoothly, gently, steadily, quickly, softly, quietly, evenly, calmly, just")
 OPENINGS: Final = _listed(
     "a video of, a clip of, an animation of, cinematic shot of, a film of, footage of, a scene with, a shot of, video "
@@ -105,7 +109,7 @@ CLOSINGS: Final = _listed(
 )
 
 EVERYDAY: Final = _listed(
-    "a, about, action, actually, add, again, all, along, also, always, an, and, angle, animated, animation, appear, "
+    "except, a, about, action, actually, add, again, all, along, also, always, an, and, angle, animated, animation, appear, "
     "appears, are, around, art, artistic, as, aspect, at, away, back, be, beauty, begin, begins, behind, being, best, "
     "better, between, both, brightness, but, by, calm, calmly, camera, can, cartoon, center, centre, change, changes, "
     "cinema, cinematic, clear, clip, close, closeup, color, colored, colorful, colors, colour, coloured, colourful, "
@@ -130,14 +134,38 @@ EVERYDAY: Final = _listed(
     "vintage, retro, noir, shape, shaped, object, thing, figure, form, fully, covered, s, up, down, left, right"
 )
 """Everyday words of prompts, known so that they are known to mean nothing."""
-MEANINGLESS: Final = _listed(
+_FREQUENT: Final = _listed(
     "camera, cinematic, 4k, 8k, hd, quality, film, shot, video, very, really, beautiful, scene, style, detailed, "
     "simple, smooth, the, a, with, and, nice, lens, light, epic, animation, render, masterpiece, music, sound, studio, "
     "clip, footage, time, one, please, vibrant, geometric, minimalist, realistic, focus, frame, here, there, we, see, "
     "it, is, watch, now, while, as, look, shows, appears, color, colored, that, which, its, your, colour, coloured, "
     "picture, then, this, of, at, some, again, middle, by, through"
 )
-"""What may stand anywhere in a caption without changing what it says."""
+_TELLING: Final = {
+    word
+    for phrases in (
+        *(*SHAPE_WORDS, *SHAPE_ADJECTIVES, THINGS, *WAYS, STATES, GROUNDS, BEHIND),
+        [phrase for group in (VERBS, *OTHERWISE) for pair in group for phrase in pair],
+        [
+            "behind",
+            "around",
+            "back",
+            "everything",
+            "everywhere",
+            "stop",
+            "stops",
+            "no",
+            "except",
+            "place",
+            "move",
+            "movement",
+        ],
+    )
+    for phrase in phrases
+    for word in phrase.split()
+}
+MEANINGLESS: Final = (*_FREQUENT, *(word for word in EVERYDAY if word not in _TELLING))
+"""What may stand anywhere in a caption without changing what it says; some are there twice, to be met more often."""
 UNKNOWN: Final = "xyzzy"
 """Stands for any word that the tokenizer does not know."""
 PUNCTUATION: Final = (",", ".", "!", "?", ":", ";", "-", "'", '"', "(", ")", "/")
