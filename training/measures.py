@@ -22,6 +22,7 @@ Clip = NDArray[np.uint8]
 
 MISSING: Final = "missing"
 
+_NEAR: Final = 3  # frames from a keyframe that are read in its place
 _VISIBLE: Final = 0.2  # distance of RGB (0..1) from the background; the palette's closest two are 0.5 apart
 _FEWEST_PIXELS: Final = 40  # the world's smallest shape covers 115
 _HAZE: Final = 0.2  # cover below this is blur or noise
@@ -48,7 +49,8 @@ class View:
     def centre(self) -> Floats:
         """Where the visible part has its centre of gravity: x and y in pixels."""
         rows, columns = np.indices(self.cover.shape) + 0.5
-        return np.array([(columns * self.cover).sum(), (rows * self.cover).sum()], np.float32) / self.cover.sum()
+        weights = self.cover / self.cover.sum()
+        return np.array([(columns * weights).sum(), (rows * weights).sum()], np.float32)
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,10 @@ class Reading:
 
 def read(clip: Clip) -> Reading:
     """Read a clip at its keyframes: every eighth frame. Motion needs two, and a bounce three of them: of 9 frames,
-    ``bouncing`` reads as ``up`` or ``down``."""
+    ``bouncing`` reads as ``up`` or ``down``. Where a keyframe shows no shape, as a scene may halfway to the contrary
+    colours, the closest frame that does is read instead."""
     frames = clip[::KEYFRAME_STEP]
-    views = [view for view in map(look, frames) if view is not None]
+    views = [view for view in (_look_near(clip, n) for n in range(0, len(clip), KEYFRAME_STEP)) if view is not None]
     background = COLOURS[Counter(_named(frames).ravel().tolist()).most_common(1)[0][0]]
     nothing = np.zeros(0, np.float32)
     if 2 * len(views) <= len(frames):
@@ -162,7 +165,9 @@ def fit(view: View) -> tuple[Fit, ...]:
     rows, columns = np.nonzero(view.cover > 0)
     height, width = view.cover.shape
     top, left = max(int(rows.min()) - _ROOM, 0), max(int(columns.min()) - _ROOM, 0)
-    cover = view.cover[top : min(int(rows.max()) + _ROOM + 1, height), left : min(int(columns.max()) + _ROOM + 1, width)]
+    cover = view.cover[
+        top : min(int(rows.max()) + _ROOM + 1, height), left : min(int(columns.max()) + _ROOM + 1, width)
+    ]
     start = _first_guess(view.centre - np.array([left, top]), float(view.cover.sum()))
     neighbours = np.array(list(product((-1, 0, 1), repeat=3)), np.float32)
     overlap = np.zeros(len(SHAPES), np.float32)
@@ -193,18 +198,24 @@ def _overlap(tried: Floats, cover: Floats) -> Floats:
     white, black = (
         np.eye(len(COLOURS), dtype=np.float32)[[COLOURS.index(name)] * len(x)][:, None] for name in ("white", "black")
     )
-    drawn = world.draw(Scenes(x, y, radius, shape, white, black), cover.shape[::-1])[:, 0, 0]
+    drawn = world.draw(Scenes(x, y, radius, shape, white, black), (cover.shape[1], cover.shape[0]))[:, 0, 0]
     bottom, peak = (2 * RGB[COLOURS.index(name), 0] - 1 for name in ("black", "white"))
     drawn = (drawn - bottom) / (peak - bottom)
     seen = torch.from_numpy(cover)
     shared = torch.minimum(drawn, seen).sum((1, 2)) / torch.maximum(drawn, seen).sum((1, 2))
-    return shared.reshape(kinds, count).numpy()
+    best: Floats = shared.reshape(kinds, count).numpy()
+    return best
 
 
 def _seen(fits: tuple[Fit, ...], shape: int) -> Fit:
     """The clip's ``shape`` where it fits a frame about as well as the best; a scene that turns shows another."""
     best = max(fits, key=lambda each: each.overlap)
     return best if best.overlap - fits[shape].overlap > _CLEARLY_BETTER else fits[shape]
+
+
+def _look_near(clip: Clip, keyframe: int) -> View | None:
+    near = (n for n in sorted(range(len(clip)), key=lambda n: abs(n - keyframe)) if abs(n - keyframe) <= _NEAR)
+    return next((view for view in (look(clip[n]) for n in near) if view is not None), None)
 
 
 def _named(pixels: NDArray[np.uint8] | Floats) -> NDArray[np.int64]:
