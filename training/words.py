@@ -109,9 +109,9 @@ CLOSINGS: Final = _listed(
 )
 
 EVERYDAY: Final = _listed(
-    "except, a, about, action, actually, add, again, all, along, also, always, an, and, angle, animated, animation, appear, "
-    "appears, are, around, art, artistic, as, aspect, at, away, back, be, beauty, begin, begins, behind, being, best, "
-    "better, between, both, brightness, but, by, calm, calmly, camera, can, cartoon, center, centre, change, changes, "
+    "a, about, action, actually, add, again, all, along, also, always, an, and, angle, animated, animation, appear, "
+    "appears, are, except, around, art, artistic, as, aspect, at, away, back, be, beauty, begin, begins, behind, being, "
+    "best, better, between, both, brightness, but, by, calm, calmly, camera, can, cartoon, center, centre, change, changes, "
     "cinema, cinematic, clear, clip, close, closeup, color, colored, colorful, colors, colour, coloured, colourful, "
     "colours, comes, completely, composition, concept, continue, continues, contrast, continuous, cool, corner, "
     "create, crisp, cut, dark, day, depth, design, detail, detailed, details, digital, direction, display, does, "
