@@ -147,20 +147,7 @@ _TELLING: Final = {
     for phrases in (
         *(*SHAPE_WORDS, *SHAPE_ADJECTIVES, THINGS, *WAYS, STATES, GROUNDS, BEHIND),
         [phrase for group in (VERBS, *OTHERWISE) for pair in group for phrase in pair],
-        [
-            "behind",
-            "around",
-            "back",
-            "everything",
-            "everywhere",
-            "stop",
-            "stops",
-            "no",
-            "except",
-            "place",
-            "move",
-            "movement",
-        ],
+        _listed("behind, around, back, everything, everywhere, stop, stops, no, except, place, move, movement"),
     )
     for phrase in phrases
     for word in phrase.split()
