@@ -22,13 +22,13 @@ Clip = NDArray[np.uint8]
 
 MISSING: Final = "missing"
 
-_NEAR: Final = 3  # frames from a keyframe that are read in its place
-_VISIBLE: Final = 0.2  # distance of RGB (0..1) from the background; the palette's closest two are 0.5 apart
+_NEAR: Final = 4  # frames from a keyframe that are read in its place
+_VISIBLE: Final = 0.15  # distance of RGB (0..1) from the background; the palette's closest two are 0.5 apart
 _FEWEST_PIXELS: Final = 40  # the world's smallest shape covers 115
 _HAZE: Final = 0.2  # cover below this is blur or noise
 _REACH: Final = 1.7  # square roots of its area that a shape's pixels lie from its middle at most, a triangle's apex 1.5
 _ROOM: Final = 4  # pixels around the cover that a fit sees
-_SEARCH: Final = (2.0, 2.0, 2.0, 1.0, 1.0, 0.5, 0.5, 0.25, 0.25)  # pixels of a step of the fit
+_SEARCH: Final = ((2.0, 3), (1.0, 2), (0.5, 2), (0.25, 2))  # pixels of a step of the fit, and how many at most
 _CLEARLY_BETTER: Final = 0.03  # overlap by which a single frame shows another shape than its clip
 _MOVED: Final = 3.0  # pixels; the slowest shape moves 4 a keyframe
 _GROWN: Final = 0.65  # pixels of radius per keyframe, half of the slowest growth
@@ -55,7 +55,7 @@ class View:
 
 @dataclass(frozen=True)
 class Fit:
-    """A shape laid over a frame's: its centre and radius in pixels, and their overlap 0..1 (shared of joint area)."""
+    """A shape laid over a frame's: its centre and radius in pixels, and their overlap 0..1 (shared area of joint)."""
 
     x: float
     y: float
@@ -161,7 +161,10 @@ def look(frame: Clip) -> View | None:
 
 
 def fit(view: View) -> tuple[Fit, ...]:
-    """Every shape of ``world.SHAPES`` laid over a frame's as well as it can be."""
+    """Every shape of ``world.SHAPES`` laid over a frame's as well as it can be.
+
+    A square cut off in a corner is a smaller square there; all else is found whole.
+    """
     rows, columns = np.nonzero(view.cover > 0)
     height, width = view.cover.shape
     top, left = max(int(rows.min()) - _ROOM, 0), max(int(columns.min()) - _ROOM, 0)
@@ -169,14 +172,17 @@ def fit(view: View) -> tuple[Fit, ...]:
         top : min(int(rows.max()) + _ROOM + 1, height), left : min(int(columns.max()) + _ROOM + 1, width)
     ]
     start = _first_guess(view.centre - np.array([left, top]), float(view.cover.sum()))
-    neighbours = np.array(list(product((-1, 0, 1), repeat=3)), np.float32)
+    neighbours = np.array(list(product((0, -1, 1), repeat=3)), np.float32)
     overlap = np.zeros(len(SHAPES), np.float32)
-    for step in _SEARCH:
-        tried = start[:, None] + step * neighbours
-        overlaps = _overlap(tried, cover)
-        best = overlaps.argmax(1)
-        start = np.take_along_axis(tried, best[:, None, None], 1)[:, 0]
-        overlap = overlaps.max(1)
+    for step, most in _SEARCH:
+        for _ in range(most):
+            tried = start[:, None] + step * neighbours
+            overlaps = _overlap(tried, cover)
+            best = overlaps.argmax(1)
+            start = np.take_along_axis(tried, best[:, None, None], 1)[:, 0]
+            overlap = overlaps.max(1)
+            if not best.any():  # the place they are at, already
+                break
     return tuple(
         Fit(float(x + left), float(y + top), float(radius), float(share))
         for (x, y, radius), share in zip(start, overlap, strict=True)
@@ -187,7 +193,7 @@ def _first_guess(centre: Floats, area: float) -> Floats:
     """Per shape x, y and radius ``[3, 3]`` by centre of gravity and area, as if nothing were cut off."""
     radius = np.sqrt(area / np.array([np.pi, 1.8**2, 1.8**2 / 2]))
     lower = 0.2 * radius * np.array([0, 0, 1])  # a triangle's centre of gravity lies below its centre
-    return np.stack([np.full(3, centre[0]), centre[1] - lower, radius], 1).astype(np.float32)
+    return np.asarray(np.stack([np.full(3, centre[0]), centre[1] - lower, radius], 1), np.float32)
 
 
 def _overlap(tried: Floats, cover: Floats) -> Floats:
