@@ -42,9 +42,10 @@ def video_vae() -> Any:
         spatio_temporal_scaling=(True,) * 4,
         downsample_type=("spatial", *("spatiotemporal",) * 3),
         # First three times finer in time, which costs little on two rows and columns, then four times in space. All
-        # but the types go from the finest grid to the coarsest.
+        # but the types go from the finest grid to the coarsest. No layer looks at two keyframes at once, or the end of
+        # a scene that turns would be drawn with the colours of its middle.
         decoder_block_out_channels=(_FEATURES,) * 7,
-        decoder_layers_per_block=(2, 2, 1, 0, 0, 0, 0, 1),
+        decoder_layers_per_block=(2, 2, 1, 0, 0, 0, 0, 0),
         decoder_spatio_temporal_scaling=(True,) * 7,
         decoder_inject_noise=(False,) * 8,
         upsample_type=(*("temporal",) * 3, *("spatial",) * 4),

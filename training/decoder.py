@@ -49,26 +49,26 @@ def losses(drawn: torch.Tensor, pictures: torch.Tensor) -> dict[str, torch.Tenso
 
 
 def batch(number: int, random: np.random.Generator) -> tuple[Scenes, Size]:
-    """Scenes of every kind: single pictures, short clips, now and then a longer or a larger one."""
+    """Scenes of every kind: single pictures, short clips, now and then a longer or a larger one, of at most four keyframes."""
     kind = number % 8
     if kind in (0, 2, 4):
         return scenes(random, 48, 1, (64, 64)), (64, 64)
     if kind in (1, 5, 6):
         return scenes(random, 6, 2, (64, 64)), (64, 64)
     if kind == 3:
-        return scenes(random, 2, 4, (64, 64)), (64, 64)
+        return scenes(random, 4, 3, (64, 64)), (64, 64)
     size = [(128, 128), (96, 64), (64, 96), (128, 64)][number // 8 % 4]
     return scenes(random, 8, 1, size), size
 
 
 def scenes(random: np.random.Generator, count: int, keyframes: int, size: Size) -> Scenes:
-    """Clips that begin anywhere, of which two fifths turn into another scene; every radius there is."""
+    """Clips that begin anywhere, of which half turn into another scene; every radius there is."""
     before = world.begin(random, draw(random, count), 1, size, anywhere=0.8)
     before.radius[:] = random.uniform(8, world.LARGEST_RADIUS + 0.5, before.radius.shape)
-    turning = random.random(count) < 0.4
+    turning = random.random(count) < 0.5
     goal = np.where(turning[:, None], draw(random, count), _same(before, random))
     clips = world.extend(random, before, goal, 3, size)
-    start = random.integers(0, 4 - keyframes + 1) if keyframes <= 4 else 0
+    start = random.integers(0, 4 - keyframes + 1)
     return clips.span(start, start + keyframes)
 
 
