@@ -83,7 +83,7 @@ def _join(bench: Bench, case: Case, change: Change, number: int) -> Join:
     return Join(
         change,
         following,
-        f"{case.caption} → {caption}",
+        f"{case.caption}, then {caption}",
         before,
         after,
         float(difference(seen[:1], seen[1:2])[0]),
@@ -153,6 +153,7 @@ def _add_taken_over(bench: Bench, group: str, joins: Sequence[Join], goal: float
 
 def _show(bench: Bench, join: Join) -> None:
     background, colour, shape, moved = _shown(join)
-    bench.show("joins", join.caption.split(" → ")[0], join.before)
-    title = f"→ {join.caption.split(' → ')[1]}: {colour} {shape} {moved} on {background}, {join.jump / join.inner:.1f}"
+    first, second = join.caption.split(", then ")
+    bench.show("joins", first, join.before)
+    title = f"→ {second}: {colour} {shape} {moved} on {background}, {join.jump / join.inner:.1f}"
     bench.show("joins", title, join.new)

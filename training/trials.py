@@ -19,6 +19,7 @@ from training.sheets import Strip
 from training.world import BOUNCING, COLOURS, FRAMES, MOTIONS, SHAPES, SIZE, Ints, Scenes, Size
 
 ATTRIBUTES: Final = ("background", "shape colour", "shape", "motion", "direction")
+OVERLAP: Final = "overlap with the ideal shape"
 _GOALS: Final = {"background": 0.95, "shape colour": 0.9, "shape": 0.8, "direction": 0.85}
 _PARAPHRASE_LOSS: Final = 0.05
 _SOUND_GOAL: Final = 0.9
@@ -116,7 +117,7 @@ def add_attributes(
         part = [right[n][min(number, 3)] for n in counted]
         scores[name] = results.share(group, name, part, (goals or {}).get(name))
     overlaps = [reading.overlap for _, reading in rows]
-    results.rows.append(Row(group, "overlap with the ideal shape", _mean(overlaps), len(rows), unit="ratio"))
+    results.rows.append(Row(group, OVERLAP, _mean(overlaps), len(rows), unit="ratio"))
     return scores
 
 
