@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import torch
 
-from training import captions, components
+from training import captions, card, evaluation
+from training.assembly import assemble
 from training.audio import train_audio
 from training.decoder import train_decoder
 from training.denoiser import Embed, refine_denoiser, train_denoiser
@@ -17,7 +18,7 @@ from training.encoder import train_encoder
 from training.tails import Pool
 from training.text import embed, train_text
 
-_STEPS: Final = {"decoder": 2200, "encoder": 3000, "text": 900, "audio": 900, "denoiser": 3200, "refined": 1600}
+_STEPS: Final = {"decoder": 2200, "encoder": 3000, "text": 900, "audio": 600, "denoiser": 3200, "refined": 1600}
 _LANES: Final = ("pictures", "words")
 
 
@@ -39,24 +40,42 @@ def _embedding(text_encoder: Any, connectors: Any) -> Embed:
     return functools.partial(embed, text_encoder, connectors, captions.tokenizer())
 
 
-def main() -> None:
+def train(folder: Path) -> None:
     """Two lanes of one thread each, which use two cores better than two threads do, then what needs both."""
+    command = [sys.executable, "-m", "training", str(folder), "--lane"]
+    lanes = [subprocess.Popen([*command, lane]) for lane in _LANES]
+    codes = [lane.wait() for lane in lanes]
+    if any(codes):
+        sys.exit(1)
+    vae = pictures(folder, _STEPS)
+    text_encoder, connectors, denoiser = words(folder, _STEPS)
+    pool = Pool(vae, folder)
+    refine_denoiser(folder, _STEPS["refined"], _embedding(text_encoder, connectors), denoiser, pool.draw)
+
+
+def main() -> None:
+    """Train, assemble, score, describe."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("build/training"), help="weights and progress")
+    parser.add_argument("--target", type=Path, default=Path("checkpoints/tiny-ltx2"), help="the checkpoint to write")
     parser.add_argument("--lane", choices=_LANES, help="train only this half")
     arguments = parser.parse_args()
     if arguments.lane:
         torch.set_num_threads(1)
         {"pictures": pictures, "words": words}[arguments.lane](arguments.folder, _STEPS)
         return
-    command = [sys.executable, "-m", "training", str(arguments.folder), "--lane"]
-    lanes = [subprocess.Popen([*command, lane]) for lane in _LANES]
-    if any([lane.wait() for lane in lanes]):
-        sys.exit(1)
-    vae = pictures(arguments.folder, _STEPS)
-    text_encoder, connectors, denoiser = words(arguments.folder, _STEPS)
-    pool = Pool(vae, arguments.folder)
-    refine_denoiser(arguments.folder, _STEPS["refined"], _embedding(text_encoder, connectors), denoiser, pool.draw)
+    train(arguments.folder)
+    assemble(arguments.folder, arguments.target)
+    scores = arguments.folder / "scores.json"
+    evaluation.main([str(arguments.target), "--json", str(scores), "--sheets", str(arguments.folder / "sheets")])
+    card.main([str(arguments.target), str(scores), str(arguments.folder), _commit()])
+
+
+def _commit() -> str:
+    """The commit that is checked out; ``+`` where files of the training differ from it."""
+    git = functools.partial(subprocess.run, check=True, capture_output=True, text=True)
+    changed = git(["git", "status", "--porcelain", "--", "training"]).stdout
+    return git(["git", "rev-parse", "HEAD"]).stdout.strip() + ("+" if changed else "")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def losses(drawn: torch.Tensor, pictures: torch.Tensor) -> dict[str, torch.Tenso
 
 
 def batch(number: int, random: np.random.Generator) -> tuple[Scenes, Size]:
-    """Scenes of every kind: single pictures, short clips, now and then a longer or a larger one, of at most four keyframes."""
+    """Scenes of every kind: single pictures and short clips, now and then a longer or a larger one."""
     kind = number % 8
     if kind in (0, 2, 4):
         return scenes(random, 48, 1, (64, 64)), (64, 64)
@@ -62,7 +62,8 @@ def batch(number: int, random: np.random.Generator) -> tuple[Scenes, Size]:
 
 
 def scenes(random: np.random.Generator, count: int, keyframes: int, size: Size) -> Scenes:
-    """Clips that begin anywhere, of which half turn into another scene; every radius there is."""
+    """Clips that begin anywhere, of which half turn into another scene; every radius there is.
+    ``keyframes`` is at most four."""
     before = world.begin(random, draw(random, count), 1, size, anywhere=0.8)
     before.radius[:] = random.uniform(8, world.LARGEST_RADIUS + 0.5, before.radius.shape)
     turning = random.random(count) < 0.5
