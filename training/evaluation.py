@@ -15,7 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from training.joins import smooth_joins
+from training.joins import drawn_joins, smooth_joins
 from training.scores import Results
 from training.served import GUIDANCE, STEPS, Served
 from training.sheets import write_sheets
@@ -46,6 +46,7 @@ def evaluate(folder: Path, captions: int = 100, chosen: str = "test", say: Calla
     }
     say("references")
     references(bench)
+    drawn_joins(bench)
     say("plain captions")
     cases = plain_captions(bench)
     say("paraphrased captions")

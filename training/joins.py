@@ -10,11 +10,13 @@ import numpy as np
 from training import captions, world
 from training.measures import Clip, Reading, centres, difference, read
 from training.scores import Miss, Row
+from training.served import as_clips
 from training.trials import Bench, Case, Stream, found, has_room, seed, wanted
 from training.world import FRAMES, MOTIONS, Floats, Ints
 
 TAIL: Final = 17
 """Frames of the first clip that the second begins with, and that are dropped from it."""
+_KEYFRAMES: Final = (FRAMES - 1) // world.KEYFRAME_STEP + 1
 _FRAMES: Final = TAIL + FRAMES - 1
 _TRIES: Final = 500
 _SHOWN: Final = 3
@@ -35,8 +37,9 @@ class Join:
     """Two clips joined: what is seen of the second one is ``new``, ``[24, height, width, 3]``.
 
     ``jump`` is the difference (0..1) across the join, ``inner`` the mean one from frame to frame inside both clips,
-    ``moved`` the distance in pixels between the shape's centres of gravity across the join, ``cut`` the difference to
-    a clip of the second prompt that continues nothing. ``reading`` has its motion from the whole of ``new`` and the
+    ``again`` that of the first clip's last frame to the second clip's own picture of it (which is dropped), ``cut``
+    that to a clip of the second prompt that continues nothing; ``moved`` the distance in pixels between the shape's
+    centres of gravity across the join. ``reading`` has its motion from the whole of ``new`` and the
     rest from its last frame; ``readable`` is whether the shape had room to show the motion.
     """
 
@@ -47,8 +50,9 @@ class Join:
     new: Clip
     jump: float
     inner: float
-    moved: float
+    again: float
     cut: float
+    moved: float
     reading: Reading
     last: Reading
     readable: bool
@@ -70,13 +74,35 @@ def smooth_joins(bench: Bench, cases: Sequence[Case]) -> None:
         _show(bench, join)
 
 
+def drawn_joins(bench: Bench) -> None:
+    """The same joins where the world itself goes on: how smooth they are in what the model is trained on."""
+    for change in Change:
+        random = bench.random(Stream.TRUTH, list(Change).index(change))
+        attributes = world.draw_attributes(random, bench.captions, bench.subset)
+        other = world.draw_attributes(random, bench.captions, bench.subset)
+        following = {
+            Change.NOTHING: attributes,
+            Change.MOTION: np.concatenate([attributes[:, :3], other[:, 3:]], 1),
+            Change.EVERYTHING: other,
+        }[change]
+        scenes = world.extend(random, world.begin(random, attributes, _KEYFRAMES), following, _KEYFRAMES - 1)
+        clips = as_clips(world.render(scenes))
+        steps = np.stack([difference(clip[:-1], clip[1:]) for clip in clips])
+        inner = np.delete(steps, FRAMES - 1, 1).mean(1)
+        ratio = _ratio(steps[:, FRAMES - 1], inner)
+        bench.results.rows.append(
+            Row("ground truth", f"join, {change}, in frame steps", ratio, len(clips), unit="ratio")
+        )
+
+
 def _join(bench: Bench, case: Case, change: Change, number: int) -> Join:
     place = number * len(Change) + list(Change).index(change)
     following = _following(bench, case, change, bench.random(Stream.JOINS, place))
     caption = captions.plain(following)
     before = case.take.frames
-    after = bench.served.render(caption, seed(Stream.JOINS, place), _FRAMES, past=before[-TAIL:]).frames[TAIL:]
+    whole = bench.served.render(caption, seed(Stream.JOINS, place), _FRAMES, past=before[-TAIL:]).frames
     cut = bench.served.render(caption, seed(Stream.CUTS, place)).frames
+    after = whole[TAIL:]
     seen = np.concatenate([before[-1:], after])
     inner = np.concatenate([difference(before[:-1], before[1:]), difference(after[:-1], after[1:])])
     centre = centres(seen[:2])
@@ -86,14 +112,19 @@ def _join(bench: Bench, case: Case, change: Change, number: int) -> Join:
         f"{case.caption}, then {caption}",
         before,
         after,
-        float(difference(seen[:1], seen[1:2])[0]),
-        float(inner.mean()),
-        float(np.hypot(*(centre[1] - centre[0]))),
-        float(difference(before[-1:], cut[:1])[0]),
-        read(seen),
-        read(after[-1:]),
-        has_room(case.reading, following, bench.random(Stream.JOINS, place, 1)),
+        jump=_step(before[-1:], after[:1]),
+        inner=float(inner.mean()),
+        again=_step(before[-1:], whole[TAIL - 1 : TAIL]),
+        cut=_step(before[-1:], cut[:1]),
+        moved=float(np.hypot(*(centre[1] - centre[0]))),
+        reading=read(seen),
+        last=read(after[-1:]),
+        readable=has_room(case.reading, following, bench.random(Stream.JOINS, place, 1)),
     )
+
+
+def _step(before: Clip, after: Clip) -> float:
+    return float(difference(before, after)[0])
 
 
 def _following(bench: Bench, case: Case, change: Change, random: np.random.Generator) -> Ints:
@@ -123,6 +154,8 @@ def _add_jumps(bench: Bench, group: str, joins: Sequence[Join], goal: float | No
     add(Row(group, "jump, in frame steps, median", each, count, unit="ratio"))
     add(Row(group, "jump", float(jump.mean()), count, unit="difference"))
     add(Row(group, "frame to frame", float(inner.mean()), count, unit="difference"))
+    again = float(np.mean([join.again for join in joins]))
+    add(Row(group, "last frame rendered again", again, count, unit="difference"))
     add(Row(group, "a cut's jump, in frame steps", _ratio(cut, inner), count, unit="ratio"))
     for name, pick in (("median", np.median), ("largest", np.max)):
         add(Row(group, f"centre moves, {name}", float(pick(moved)) if len(moved) else 0.0, len(moved), unit="pixels"))
