@@ -6,6 +6,7 @@ the fitted centres and radii, so that a shape the border cuts off is still measu
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Final
@@ -29,7 +30,10 @@ _HAZE: Final = 0.2  # cover below this is blur or noise
 _REACH: Final = 1.7  # square roots of its area that a shape's pixels lie from its middle at most, a triangle's apex 1.5
 _ROOM: Final = 4  # pixels around the cover that a fit sees
 _SEARCH: Final = ((2.0, 3), (1.0, 2), (0.5, 2), (0.25, 2))  # pixels of a step of the fit, and how many at most
-_CLEARLY_BETTER: Final = 0.03  # overlap by which a single frame shows another shape than its clip
+_SEARCH_BLURRED: Final = ((1.0, 1), (0.5, 1))
+_CRISP: Final = 0.94  # overlap from which no blur needs to be considered
+_BLURS: Final = (3, 5, 7)  # pixels
+_CLEARLY_BETTER: Final = 0.03  # likeness by which a single frame shows another shape than its clip
 _MOVED: Final = 3.0  # pixels; the slowest shape moves 4 a keyframe
 _GROWN: Final = 0.65  # pixels of radius per keyframe, half of the slowest growth
 _BOUNCED: Final = 4.5  # pixels per keyframe, half of the lowest bounce
@@ -55,11 +59,15 @@ class View:
 
 @dataclass(frozen=True)
 class Fit:
-    """A shape laid over a frame's: its centre and radius in pixels, and their overlap 0..1 (shared area of joint)."""
+    """A shape laid over a frame's: its centre and radius in pixels, and their ``overlap`` 0..1 (shared area of joint).
+
+    ``likeness`` is the overlap where the shape may be as blurred as the frame's: blur alone makes none another shape.
+    """
 
     x: float
     y: float
     radius: float
+    likeness: float
     overlap: float
 
 
@@ -96,7 +104,7 @@ def read(clip: Clip) -> Reading:
         return Reading(background, MISSING, MISSING, MISSING, nothing, nothing, nothing, 0.0)
     colour = COLOURS[int(_named(np.median([view.colour for view in views], 0) * 255))]
     fits = [fit(view) for view in views]
-    shape = int(np.mean([[each.overlap for each in of_frame] for of_frame in fits], 0).argmax())
+    shape = int(np.mean([[each.likeness for each in of_frame] for of_frame in fits], 0).argmax())
     overlap = float(np.mean([of_frame[shape].overlap for of_frame in fits]))
     if len(views) < len(frames):
         return Reading(background, colour, SHAPES[shape], MISSING, nothing, nothing, nothing, overlap)
@@ -171,22 +179,33 @@ def fit(view: View) -> tuple[Fit, ...]:
     cover = view.cover[
         top : min(int(rows.max()) + _ROOM + 1, height), left : min(int(columns.max()) + _ROOM + 1, width)
     ]
-    start = _first_guess(view.centre - np.array([left, top]), float(view.cover.sum()))
+    guess = _first_guess(view.centre - np.array([left, top]), float(view.cover.sum()))
+    places, overlap = _search(guess, cover, _SEARCH)
+    likeness = overlap
+    for blur in _BLURS if overlap.max() < _CRISP else ():
+        found, likely = _search(places, cover, _SEARCH_BLURRED, blur)
+        places = np.where((likely > likeness)[:, None], found, places)
+        likeness = np.maximum(likely, likeness)
+    return tuple(
+        Fit(float(x + left), float(y + top), float(radius), float(alike), float(shared))
+        for (x, y, radius), alike, shared in zip(places, likeness, overlap, strict=True)
+    )
+
+
+def _search(start: Floats, cover: Floats, search: Sequence[tuple[float, int]], blur: int = 0) -> tuple[Floats, Floats]:
+    """From x, y and radius of every shape ``[3, 3]`` to the best near by, and its overlap ``[3]``."""
     neighbours = np.array(list(product((0, -1, 1), repeat=3)), np.float32)
     overlap = np.zeros(len(SHAPES), np.float32)
-    for step, most in _SEARCH:
+    for step, most in search:
         for _ in range(most):
             tried = start[:, None] + step * neighbours
-            overlaps = _overlap(tried, cover)
+            overlaps = _overlap(tried, cover, blur)
             best = overlaps.argmax(1)
             start = np.take_along_axis(tried, best[:, None, None], 1)[:, 0]
             overlap = overlaps.max(1)
             if not best.any():  # the place they are at, already
                 break
-    return tuple(
-        Fit(float(x + left), float(y + top), float(radius), float(share))
-        for (x, y, radius), share in zip(start, overlap, strict=True)
-    )
+    return start, overlap
 
 
 def _first_guess(centre: Floats, area: float) -> Floats:
@@ -196,8 +215,8 @@ def _first_guess(centre: Floats, area: float) -> Floats:
     return np.asarray(np.stack([np.full(3, centre[0]), centre[1] - lower, radius], 1), np.float32)
 
 
-def _overlap(tried: Floats, cover: Floats) -> Floats:
-    """Overlap ``[3, n]`` of ``cover`` with shapes at x, y and radius ``[3, n, 3]``."""
+def _overlap(tried: Floats, cover: Floats, blur: int) -> Floats:
+    """Overlap ``[3, n]`` of ``cover`` with shapes at x, y and radius ``[3, n, 3]``, blurred over ``blur`` pixels."""
     kinds, count, _ = tried.shape
     x, y, radius = (tried[..., part].reshape(-1, 1) for part in range(3))
     shape = np.eye(kinds, dtype=np.float32).repeat(count, 0)[:, None]
@@ -207,6 +226,10 @@ def _overlap(tried: Floats, cover: Floats) -> Floats:
     drawn = world.draw(Scenes(x, y, radius, shape, white, black), (cover.shape[1], cover.shape[0]))[:, 0, 0]
     bottom, peak = (2 * RGB[COLOURS.index(name), 0] - 1 for name in ("black", "white"))
     drawn = (drawn - bottom) / (peak - bottom)
+    if blur:
+        for _ in range(3):  # three boxes are nearly a bell
+            drawn = torch.nn.functional.avg_pool2d(drawn, blur, 1, blur // 2, count_include_pad=False)
+        drawn = torch.where(drawn < _HAZE, 0, drawn)
     seen = torch.from_numpy(cover)
     shared = torch.minimum(drawn, seen).sum((1, 2)) / torch.maximum(drawn, seen).sum((1, 2))
     best: Floats = shared.reshape(kinds, count).numpy()
@@ -215,8 +238,8 @@ def _overlap(tried: Floats, cover: Floats) -> Floats:
 
 def _seen(fits: tuple[Fit, ...], shape: int) -> Fit:
     """The clip's ``shape`` where it fits a frame about as well as the best; a scene that turns shows another."""
-    best = max(fits, key=lambda each: each.overlap)
-    return best if best.overlap - fits[shape].overlap > _CLEARLY_BETTER else fits[shape]
+    best = max(fits, key=lambda each: each.likeness)
+    return best if best.likeness - fits[shape].likeness > _CLEARLY_BETTER else fits[shape]
 
 
 def _look_near(clip: Clip, keyframe: int) -> View | None:

@@ -87,7 +87,7 @@ def test_a_shape_is_found_wherever_it_is_however_large_and_blurred(
         pixels = torch.nn.functional.avg_pool2d(padded, 3, 1)
     reading = measures.read(pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     assert reading.shape == SHAPES[shape]
-    assert reading.overlap > 0.8
+    assert reading.overlap > 0.65
     if radius <= min(x, y) and max(x, y) + radius <= 64:
         assert np.abs(np.array([reading.x[0] - x, reading.y[0] - y, reading.radius[0] - radius])).max() < 1.3
 
