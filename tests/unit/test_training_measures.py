@@ -75,11 +75,17 @@ def test_every_two_colours_are_told_apart(colour: int, background: int) -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(13, 51), st.floats(13, 51), st.floats(8, world.LARGEST_RADIUS), st.integers(0, 2), st.integers(0, 2))
+@given(
+    st.floats(13, 51),
+    st.floats(13, 51),
+    st.floats(8, world.LARGEST_RADIUS),
+    st.integers(0, 2),
+    st.sampled_from([0, 2, 8]),
+)
 def test_a_shape_is_found_wherever_it_is_however_large_and_blurred(
     x: float, y: float, radius: float, shape: int, blur: int
 ) -> None:
-    """Cut off by the border or not, its kind is read, and of a whole one the place to about a pixel."""
+    """Cut off by the border or not, its kind is read, and of a whole and clear one the place to about a pixel."""
     drawn = picture(x, y, radius, np.array([shape, 3, 6]))
     pixels = torch.from_numpy(drawn).permute(0, 3, 1, 2).float()
     for _ in range(blur):
@@ -88,7 +94,7 @@ def test_a_shape_is_found_wherever_it_is_however_large_and_blurred(
     reading = measures.read(pixels.round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     assert reading.shape == SHAPES[shape]
     assert reading.overlap > 0.65
-    if radius <= min(x, y) and max(x, y) + radius <= 64:
+    if blur <= 2 and radius <= min(x, y) and max(x, y) + radius <= 64:
         assert np.abs(np.array([reading.x[0] - x, reading.y[0] - y, reading.radius[0] - radius])).max() < 1.3
 
 
