@@ -91,7 +91,7 @@ def drawn_joins(bench: Bench) -> None:
         inner = np.delete(steps, FRAMES - 1, 1).mean(1)
         ratio = _ratio(steps[:, FRAMES - 1], inner)
         bench.results.rows.append(
-            Row("ground truth", f"join, {change}, in frame steps", ratio, len(clips), unit="ratio")
+            Row("ground truth, joins", f"{change}, in frame steps", ratio, len(clips), unit="ratio")
         )
 
 
