@@ -45,30 +45,34 @@ _SPECIAL: Final = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bo
 _MOST_WORDS: Final = SEQUENCE_LENGTH - 2  # besides the two that begin and end every prompt
 
 PARAPHRASES: Final = (
-    "There is a {c} {s} that {moves} and behind it everything is {b}.",
-    "Show me how a {c} {s} {moves} while the whole background is {b}",
-    "I want to see a {c} {s} {moving}, please make the background {b}",
-    "Watch the {c} {s}: it {moves} across a {b} field.",
-    "We see a {b} wall, and before it a {c} {s} {moving}.",
-    "What you see is a {s}. It is {c}. It {moves}. All the background is {b}.",
-    "The {s} is {c}, the background is {b} and the {s} {moves}.",
-    "Please create a clip where some {c} {s} {moves} in a world of {b}",
-    "A {b} canvas fills the frame; on it the {c} {s} {moves}.",
-    "Everything is {b} but for one {c} {s} that {moves}",
-    "Here the {c} {s} {moves}, with {b} all around it",
-    "My {c} {s} {moves} through an entirely {b} space.",
-    "Behind the {c} {s}, which {moves}, there is only {b}.",
-    "Look, a {c} {s}! It {moves} and the wall behind it is {b}.",
-    "In this film you can see how one {c} {s} {moves}, all of it before a background of {b}",
-    "{moving}: that is what the {c} {s} does, and its background is {b}.",
-    "Against a {b} wall the {c} {s} {moves}, and nothing else is seen",
-    "Can you animate a {s} in {c} so that it {moves}? Use a {b} background.",
-    "First there is {b} everywhere, then a {c} {s} which {moves}",
-    "The {c} {s} of this picture {moves} and the colour behind it is {b}",
-    "For my film: background {b}, one {s}, colour {c}, and it {moves}",
-    "A {c} {s} on {b}. Motion: it {moves}.",
+    (  # validation: the wording of the training was widened after these were read wrongly
+        "There is a {c} {s} that {moves} and behind it everything is {b}.",
+        "Show me how a {c} {s} {moves} while the whole background is {b}",
+        "I want to see a {c} {s} {moving}, please make the background {b}",
+        "Watch the {c} {s}: it {moves} across a {b} field.",
+        "We see a {b} wall, and before it a {c} {s} {moving}.",
+        "What you see is a {s}. It is {c}. It {moves}. All the background is {b}.",
+        "The {s} is {c}, the background is {b} and the {s} {moves}.",
+        "Please create a clip where some {c} {s} {moves} in a world of {b}",
+        "A {b} canvas fills the frame; on it the {c} {s} {moves}.",
+        "Everything is {b} but for one {c} {s} that {moves}",
+        "Here the {c} {s} {moves}, with {b} all around it",
+        "My {c} {s} {moves} through an entirely {b} space.",
+        "Behind the {c} {s}, which {moves}, there is only {b}.",
+        "Look, a {c} {s}! It {moves} and the wall behind it is {b}.",
+        "In this film you can see how one {c} {s} {moves}, all of it before a background of {b}",
+        "{moving}: that is what the {c} {s} does, and its background is {b}.",
+    ),
+    (  # test: written afterwards, and nothing was changed since
+        "Against a {b} wall the {c} {s} {moves}, and nothing else is seen",
+        "Can you animate a {s} in {c} so that it {moves}? Use a {b} background.",
+        "First there is {b} everywhere, then a {c} {s} which {moves}",
+        "The {c} {s} of this picture {moves} and the colour behind it is {b}",
+        "For my film: background {b}, one {s}, colour {c}, and it {moves}",
+        "A {c} {s} on {b}. Motion: it {moves}.",
+    ),
 )
-"""Builds of sentences that :func:`varied` never makes."""
+"""Builds of sentences that :func:`varied` never makes, for validation and for test."""
 
 
 def plain(attributes: Ints) -> str:
@@ -96,10 +100,14 @@ def partial(attributes: Ints, random: np.random.Generator, said: Said | None = N
     return writer.caption() if any(said) else writer.nothing()
 
 
-def paraphrase(attributes: Ints, random: np.random.Generator) -> str:
-    """A caption for evaluation: a sentence built as none of :func:`varied` is, of words of the vocabulary."""
+def paraphrase(attributes: Ints, random: np.random.Generator, subset: int) -> str:
+    """A caption for evaluation: a sentence built as none of :func:`varied` is, of words of the vocabulary.
+
+    ``subset`` is 1 for validation and 2 for test, as in :func:`training.world.held_out`.
+    """
     writer = _Writer(attributes, random, EVERYTHING)
-    build = PARAPHRASES[int(random.integers(len(PARAPHRASES)))]
+    builds = PARAPHRASES[subset - 1]
+    build = builds[int(random.integers(len(builds)))]
     moving, moves = writer.motion_phrases()
     _, colour, background, _ = (int(value) for value in attributes)
     return build.format(
@@ -329,7 +337,7 @@ def vocabulary() -> list[str]:
         *(*words.THINGS, *words.STATES, *words.GROUNDS, *words.BEHIND),
         *(*words.ADJECTIVES, *words.GROUND_ADJECTIVES, *words.ADVERBS, *words.OPENINGS, *words.CLOSINGS),
         *(*words.EVERYDAY, *words.MEANINGLESS),
-        *PARAPHRASES,
+        *(build for builds in PARAPHRASES for build in builds),
     ]
     known = {word for phrase in phrases for word in _split(phrase) if word.isalnum() and len(word) > 1}
     known |= {"a", "i", "s", *words.PUNCTUATION}

@@ -167,7 +167,7 @@ def paraphrases(bench: Bench) -> list[Case]:
     """The same combinations in sentences of other builds than the training's; goals are the plain scores less 0.05."""
     random = bench.random(Stream.PARAPHRASED)
     cases = [
-        _case(bench, row, captions.paraphrase(row, random), seed(Stream.PARAPHRASED, n))
+        _case(bench, row, captions.paraphrase(row, random, bench.subset), seed(Stream.PARAPHRASED, n))
         for n, row in enumerate(_plain_attributes(bench))
     ]
     plain = {row.measure: row.score for row in bench.results.rows if row.group == "plain captions"}
