@@ -50,6 +50,8 @@ _KEYFRAMES: Final = ((2, 0.07), (3, 0.07), (4, 0.36), (5, 0.12), (6, 0.1), (7, 0
 _RATES: Final = ((24.0, 0.86), (12.0, 0.03), (16.0, 0.03), (25.0, 0.03), (30.0, 0.03), (48.0, 0.02))
 _TOKENS: Final = 1400
 _AUDIO_WEIGHT: Final = 0.15
+_POSITION_WEIGHT: Final = 4.0
+_LOOKS_FIRST: Final = 1300
 _CONDITION_NOISE: Final = 0.15
 _UNSAID: Final = 0.12
 _VARIED: Final = 0.7
@@ -60,7 +62,7 @@ def train_denoiser(folder: Path, steps: int, embed: Embed) -> Any:
     torch.manual_seed(4)
     denoiser = transformer()
     plan = Plan(steps, seed=5, is_hidden=_is_hidden, muon=5e-3, weight_decay=0.02, warm_up=100, decay=0.6, average=300)
-    train("denoiser", folder, denoiser, plan, _step(denoiser, embed, noisy_past))
+    train("denoiser", folder, denoiser, plan, _step(denoiser, embed, noisy_past, _LOOKS_FIRST))
     return denoiser
 
 
@@ -92,14 +94,19 @@ class Clips:
     fps: float
 
 
-def _step(denoiser: Any, embed: Embed, pasts: Pasts) -> Callable[[int, np.random.Generator], dict[str, torch.Tensor]]:
-    def step(_number: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        return losses(denoiser, embed, draw(random, pasts))
+def _step(
+    denoiser: Any, embed: Embed, pasts: Pasts, plain_steps: int = 0
+) -> Callable[[int, np.random.Generator], dict[str, torch.Tensor]]:
+    """One step; where shapes are counts more than how they look, after the first ``plain_steps``."""
+
+    def step(number: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        weight = _POSITION_WEIGHT if number >= plain_steps else 1.0
+        return losses(denoiser, embed, draw(random, pasts), weight)
 
     return step
 
 
-def losses(denoiser: Any, embed: Embed, clips: Clips) -> dict[str, torch.Tensor]:
+def losses(denoiser: Any, embed: Embed, clips: Clips, position_weight: float) -> dict[str, torch.Tensor]:
     """The error of the velocity at random noise levels, of video and audio, over what is not given."""
     count = len(clips.video)
     level = _levels(count)
@@ -130,7 +137,9 @@ def losses(denoiser: Any, embed: Embed, clips: Clips) -> dict[str, torch.Tensor]
         use_cross_timestep=True,
         return_dict=False,
     )
-    free = (1 - known).expand_as(velocity)
+    weights = torch.ones(latents.CHANNELS)
+    weights[: latents.POSITION_CHANNELS] = position_weight
+    free = (1 - known) * weights
     error = (((velocity - (noise - clips.video)) ** 2) * free).sum((1, 2)) / free.sum((1, 2))
     audio_error = ((audio_velocity - (audio_noise - clips.audio)) ** 2).mean()
     loss = error.mean() + _AUDIO_WEIGHT * audio_error
