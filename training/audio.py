@@ -1,5 +1,6 @@
 """The audio VAE: spectrograms to the latents of :mod:`training.sound`, and latents (a little noisy) to spectrograms."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,10 +38,15 @@ def train_audio(folder: Path, steps: int) -> Any:
 
 
 def sounds(random: np.random.Generator, count: int, latents: int) -> Sounds:
-    """Sounds of which half turn into others, at any time."""
+    """Sounds of which half turn into others, at any time; a third rise and fall in turn, as fast as there is."""
     before, after = (world.draw_attributes(random, count) for _ in range(2))
     after = np.where((random.random(count) < 0.5)[:, None], before, after)
-    return sound.turn(before, after, random.uniform(-0.1, latents * 0.08, count).astype(np.float32), latents)
+    turning = sound.turn(before, after, random.uniform(-0.1, latents * 0.08, count).astype(np.float32), latents)
+    half = random.integers(2, 6, (count, 1))
+    wave = np.where((np.arange(latents) + random.integers(0, 12, (count, 1))) // half % 2, 1, -1)
+    swinging = wave * random.uniform(0.5, 1.5, (count, 1))
+    lift = np.where(random.random((count, 1)) < 0.33, swinging, turning.lift).astype(np.float32)
+    return replace(turning, lift=lift)
 
 
 def _drawing_loss(drawn: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ of clips, whose errors are not white.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,10 +51,9 @@ _RATES: Final = ((24.0, 0.86), (12.0, 0.03), (16.0, 0.03), (25.0, 0.03), (30.0, 
 _TOKENS: Final = 1400
 _AUDIO_WEIGHT: Final = 0.15
 _POSITION_WEIGHT: Final = 4.0
-_LOOKS_FIRST: Final = 1300
 _CONDITION_NOISE: Final = 0.15
 _UNSAID: Final = 0.12
-_VARIED: Final = 0.7
+_VARIED: Final = 0.6
 
 
 def train_denoiser(folder: Path, steps: int, embed: Embed) -> Any:
@@ -62,7 +61,7 @@ def train_denoiser(folder: Path, steps: int, embed: Embed) -> Any:
     torch.manual_seed(4)
     denoiser = transformer()
     plan = Plan(steps, seed=5, is_hidden=_is_hidden, muon=5e-3, weight_decay=0.02, warm_up=100, decay=0.6, average=300)
-    train("denoiser", folder, denoiser, plan, _step(denoiser, embed, noisy_past, _LOOKS_FIRST))
+    train("denoiser", folder, denoiser, plan, _step(denoiser, embed, noisy_past))
     return denoiser
 
 
@@ -94,20 +93,18 @@ class Clips:
     fps: float
 
 
-def _step(
-    denoiser: Any, embed: Embed, pasts: Pasts, plain_steps: int = 0
-) -> Callable[[int, np.random.Generator], dict[str, torch.Tensor]]:
-    """One step; where shapes are counts more than how they look, after the first ``plain_steps``."""
-
-    def step(number: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
-        weight = _POSITION_WEIGHT if number >= plain_steps else 1.0
-        return losses(denoiser, embed, draw(random, pasts), weight)
+def _step(denoiser: Any, embed: Embed, pasts: Pasts) -> Callable[[int, np.random.Generator], dict[str, torch.Tensor]]:
+    def step(_number: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        return losses(denoiser, embed, draw(random, pasts))
 
     return step
 
 
-def losses(denoiser: Any, embed: Embed, clips: Clips, position_weight: float) -> dict[str, torch.Tensor]:
-    """The error of the velocity at random noise levels, of video and audio, over what is not given."""
+def losses(denoiser: Any, embed: Embed, clips: Clips) -> dict[str, torch.Tensor]:
+    """The error of the velocity at random noise levels, of video and audio, over what is not given.
+
+    Where the shape is counts more than how it looks, which is learned long before.
+    """
     count = len(clips.video)
     level = _levels(count)
     wide = level[:, None, None]
@@ -138,7 +135,7 @@ def losses(denoiser: Any, embed: Embed, clips: Clips, position_weight: float) ->
         return_dict=False,
     )
     weights = torch.ones(latents.CHANNELS)
-    weights[: latents.POSITION_CHANNELS] = position_weight
+    weights[: latents.POSITION_CHANNELS] = _POSITION_WEIGHT
     free = (1 - known) * weights
     error = (((velocity - (noise - clips.video)) ** 2) * free).sum((1, 2)) / free.sum((1, 2))
     audio_error = ((audio_velocity - (audio_noise - clips.audio)) ** 2).mean()
@@ -147,10 +144,10 @@ def losses(denoiser: Any, embed: Embed, clips: Clips, position_weight: float) ->
 
 
 def _levels(count: int) -> torch.Tensor:
-    """Noise levels 0..1, more of the higher ones; an eighth are 1, where a clip begins."""
+    """Noise levels 0..1, more of the higher ones; a fifth are 1, where a clip begins."""
     even = (torch.arange(count) + torch.rand(count)) / count
     level = (1.5 * even / (1 + 0.5 * even)).clamp(0.004, 1)
-    return torch.where(torch.rand(count) < 0.125, torch.ones(count), level)
+    return torch.where(torch.rand(count) < 0.2, torch.ones(count), level)
 
 
 def draw(random: np.random.Generator, pasts: Pasts) -> Clips:
@@ -206,6 +203,7 @@ def _clips(
     heard = sound.latent_frames((keyframes - 1) * world.KEYFRAME_STEP + 1, fps)
     turn = np.full(count, ((known - 1) * world.KEYFRAME_STEP + 1) / fps)
     audio = sound.turn(attributes, following, turn, heard) if known else sound.begin(attributes, heard)
+    audio = replace(audio, lift=sound.lift(scenes, heard, fps))
     prompts = [_prompt(random, row, words) for row, words in zip(following, said, strict=True)]
     return Clips(video, condition, mask, sound.encode(audio), prompts, keyframes, size, fps)
 

@@ -1,18 +1,21 @@
 """The world's sound: every shape has its note, heard from the side it moves to.
 
+What rises sounds brighter, what falls darker.
+
 A spectrogram has 16 bins of 50 Hz from 100 Hz on, 50 frames a second; the audio VAE packs four of its frames into a
 latent. Like the video's, the latents are supervised (:func:`encode`): latent n says what is heard at spectrogram frame
 ``4 * n``, and the frames in between interpolate.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from training.world import Floats, Ints
+from training.world import KEYFRAME_STEP, Floats, Ints, Scenes
 
 SAMPLE_RATE: Final = 16000
 HOP: Final = 320
@@ -29,10 +32,17 @@ _PARTIALS: Final = (((0, 1.0),), ((0, 0.75), (4, 0.35)), ((0, 0.8), (2, 0.4)))
 """Per shape: bins above the pitch, and their share of the level."""
 PAN: Final = (0.12, 0.88, 0.5, 0.5, 0.5, 0.5, 0.5)
 """Per motion: the right channel's share. What moves left is heard on the left."""
+LIFT: Final = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0)
+"""Per motion: how fast it rises, in paces. What bounces does both in turn, see :func:`lift`."""
+_PACE: Final = 0.65  # pixels per frame
+_MOST_LIFT: Final = 1.5
+_BRIGHT_BIN, _DARK_BIN = 7, -2  # the partials of what rises and falls, above the pitch
+_LIFT_SHARE: Final = 0.25
 _LEVEL: Final = 0.6
 _TURN: Final = 0.2  # seconds in which one sound turns into another
 _LATENTS_PER_SECOND: Final = SAMPLE_RATE / HOP / LATENT_FRAMES
 _PAN_SCALE: Final = float(np.std(PAN))
+_LIFT_SCALE: Final = float(np.std(LIFT))
 _SIDE: Final = 0.31  # the share of one speaker below which a sound is heard on the other's side
 _SILENCE: Final = 1e-3
 
@@ -42,11 +52,12 @@ class Sounds:
     """What is heard at each latent of a batch of clips, float32.
 
     ``note`` ``[batch, latents, 3]``: the shapes' shares, which sum to 1; ``pan`` ``[batch, latents]``: the right
-    channel's share.
+    channel's share; ``lift`` ``[batch, latents]`` from -1.5, falling, to 1.5, rising.
     """
 
     note: Floats
     pan: Floats
+    lift: Floats
 
 
 def frequency(bin_number: int) -> float:
@@ -62,8 +73,9 @@ def latent_frames(video_frames: int, fps: float) -> int:
 def begin(attributes: Ints, count: int) -> Sounds:
     """``count`` latents of the sound of each row of ``attributes`` ``[n, 4]``."""
     note = np.eye(len(PITCH_BIN), dtype=np.float32)[attributes[:, 0]]
-    pan = np.array(PAN, np.float32)[attributes[:, 3]]
-    return Sounds(note[:, None].repeat(count, 1), pan[:, None].repeat(count, 1))
+    motion = attributes[:, 3]
+    pan, rising = (np.array(values, np.float32)[motion, None].repeat(count, 1) for values in (PAN, LIFT))
+    return Sounds(note[:, None].repeat(count, 1), pan, rising)
 
 
 def turn(before: Ints, after: Ints, seconds: Floats, count: int) -> Sounds:
@@ -71,20 +83,29 @@ def turn(before: Ints, after: Ints, seconds: Floats, count: int) -> Sounds:
     old, new = begin(before, count), begin(after, count)
     time = np.arange(count) / _LATENTS_PER_SECOND
     share = np.clip((time - np.asarray(seconds)[:, None]) / _TURN, 0, 1).astype(np.float32)
-    return Sounds(old.note + (new.note - old.note) * share[..., None], old.pan + (new.pan - old.pan) * share)
+    note = old.note + (new.note - old.note) * share[..., None]
+    return Sounds(note, old.pan + (new.pan - old.pan) * share, old.lift + (new.lift - old.lift) * share)
+
+
+def lift(scenes: Scenes, count: int, fps: float) -> Floats:
+    """How fast the shapes of a batch of keyframes rise at each of ``count`` latents, ``[batch, count]`` in paces."""
+    rising = np.diff(scenes.y, axis=1) / (-KEYFRAME_STEP * _PACE)
+    frame = np.arange(count) / _LATENTS_PER_SECOND * fps
+    step = np.minimum(frame // KEYFRAME_STEP, rising.shape[1] - 1).astype(np.int64)
+    return np.clip(rising, -_MOST_LIFT, _MOST_LIFT)[:, step].astype(np.float32)
 
 
 def encode(sounds: Sounds) -> torch.Tensor:
     """Sounds to latents as the pipeline packs them, float32 ``[batch, latents, 4 * 4]`` of about unit variance.
 
     Channel by channel the same for all four cells of frequency: the note as a point between the corners of a
-    triangle, and the pan twice.
+    triangle, the pan and the lift.
     """
     angle = torch.arange(len(PITCH_BIN)) * (2 * math.pi / len(PITCH_BIN))
     corners = math.sqrt(2) * torch.stack([torch.cos(angle), torch.sin(angle)], -1)
     point = torch.from_numpy(sounds.note) @ corners
     pan = (torch.from_numpy(sounds.pan) - 0.5)[..., None] / _PAN_SCALE
-    code = torch.cat([point, pan, pan], -1)
+    code = torch.cat([point, pan, torch.from_numpy(sounds.lift)[..., None] / _LIFT_SCALE], -1)
     return code.repeat_interleave(BINS // 4, -1)
 
 
@@ -95,13 +116,21 @@ def unpacked(latents: torch.Tensor) -> torch.Tensor:
 
 def spectrogram(sounds: Sounds) -> torch.Tensor:
     """The amplitudes of ``n`` latents, float32 ``[batch, 2 (left, right), 4 * n - 3, 16]`` from 0 on."""
+    pan, rising = (_between(value[..., None]) for value in (sounds.pan, sounds.lift))
+    note = _between(sounds.note)
+    still = note @ _timbre(_PARTIALS)
+    bright, dark = (note @ _timbre([[(above, _LIFT_SHARE)]] * len(PITCH_BIN)) for above in (_BRIGHT_BIN, _DARK_BIN))
+    amplitude = still + bright * np.maximum(rising, 0) + dark * np.maximum(-rising, 0)
+    return torch.from_numpy(np.stack([1 - pan, pan], 1) * amplitude[:, None])
+
+
+def _timbre(partials: Sequence[Sequence[tuple[int, float]]]) -> Floats:
+    """Amplitudes ``[3, 16]`` of each shape's partials: bins above its pitch and their share of the level."""
     timbre = np.zeros((len(PITCH_BIN), BINS), np.float32)
-    for shape, partials in enumerate(_PARTIALS):
-        for above, share in partials:
+    for shape, own in enumerate(partials):
+        for above, share in own:
             timbre[shape, PITCH_BIN[shape] + above] = _LEVEL * share
-    pan = _between(sounds.pan[..., None])
-    sides = np.stack([1 - pan, pan], 1)
-    return torch.from_numpy(sides * (_between(sounds.note) @ timbre)[:, None])
+    return timbre
 
 
 def _between(value: Floats) -> Floats:

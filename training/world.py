@@ -212,7 +212,27 @@ def _interpolated(value: Floats) -> Floats:
 
 
 def draw(scenes: Scenes, size: Size = (SIZE, SIZE)) -> torch.Tensor:
-    """One picture per keyframe given, float32 ``[batch, 3, n, height, width]`` in -1..1, edges antialiased.
+    """One picture per keyframe given, float32 ``[batch, 3, n, height, width]`` in -1..1, edges antialiased."""
+    inside = _inside(scenes, size)
+    palette = torch.from_numpy(RGB)
+    colour, background = (
+        (torch.from_numpy(value) @ palette).permute(0, 2, 1)[..., None, None]
+        for value in (scenes.colour, scenes.background)
+    )
+    return (colour * inside + background * (1 - inside)) * 2 - 1
+
+
+def name_colours(scenes: Scenes, size: Size = (SIZE, SIZE)) -> torch.Tensor:
+    """Which colours every pixel of :func:`draw` has: their weights, float32 ``[batch, 7, n, height, width]``."""
+    inside = _inside(scenes, size)
+    colour, background = (
+        torch.from_numpy(value).permute(0, 2, 1)[..., None, None] for value in (scenes.colour, scenes.background)
+    )
+    return colour * inside + background * (1 - inside)
+
+
+def _inside(scenes: Scenes, size: Size) -> torch.Tensor:
+    """How much of each pixel the shape covers, 0..1 ``[batch, 1, n, height, width]``.
 
     A shape is a signed distance; a mixture of shapes is the mixture of their distances.
     """
@@ -225,13 +245,7 @@ def draw(scenes: Scenes, size: Size = (SIZE, SIZE)) -> torch.Tensor:
     sides = dx.abs() * 0.894 - (dy + radius) * 0.447  # apex up, slopes of two
     triangle = torch.maximum(sides, (dy - radius * 0.8).expand_as(sides))
     distance = weight[:, :, 0] * circle + weight[:, :, 1] * square + weight[:, :, 2] * triangle
-    inside = (0.5 - distance).clamp(0, 1)[:, None]
-    palette = torch.from_numpy(RGB)
-    colour, background = (
-        (torch.from_numpy(value) @ palette).permute(0, 2, 1)[..., None, None]
-        for value in (scenes.colour, scenes.background)
-    )
-    return (colour * inside + background * (1 - inside)) * 2 - 1
+    return (0.5 - distance).clamp(0, 1)[:, None]
 
 
 def render(scenes: Scenes, size: Size = (SIZE, SIZE)) -> torch.Tensor:
