@@ -38,9 +38,9 @@ def video_vae() -> Any:
         latent_channels=latents.CHANNELS,
         block_out_channels=(_FEATURES,) * 4,
         down_block_types=("LTX2VideoDownBlock3D",) * 4,
-        layers_per_block=(1, 1, 1, 1, 2),
+        layers_per_block=(1,) * 5,
         spatio_temporal_scaling=(True,) * 4,
-        downsample_type=("spatial", *("spatiotemporal",) * 3),
+        downsample_type=("spatial", *("conv",) * 3),
         # First three times finer in time, which costs little on two rows and columns, then four times in space. All
         # but the types go from the finest grid to the coarsest. No layer looks at two keyframes at once, or the end of
         # a scene that turns would be drawn with the colours of its middle.
@@ -65,6 +65,8 @@ def video_vae() -> Any:
 
 
 def _begin_encoder(encoder: Any) -> None:
+    """Set the weights so that features go to the coarsest grid averaged in space, and in time each as in the last of the
+    frames that a latent stands for: that is the keyframe."""
     for name, parameter in encoder.named_parameters():
         if parameter.ndim < 2:
             parameter.zero_()
@@ -72,6 +74,12 @@ def _begin_encoder(encoder: Any) -> None:
             torch.nn.init.kaiming_normal_(parameter, nonlinearity="linear")
             if "conv2" in name:
                 parameter.mul_(0.3)
+    smooth = torch.tensor([0.25, 0.5, 0.25])
+    for block in encoder.down_blocks[1:]:
+        convolution = block.downsamplers[0].conv
+        convolution.weight.mul_(0.1)
+        for channel in range(convolution.out_channels):
+            convolution.weight[channel, channel, -1] = torch.outer(smooth, smooth)
     encoder.conv_out.conv.weight[-1] = 0  # the last channel is the logarithm of the variance, of which no use is made
     encoder.conv_out.conv.bias[-1] = -6
 

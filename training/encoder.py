@@ -51,7 +51,7 @@ def train_encoder(folder: Path, steps: int, vae: Any) -> None:
         pixels = (again.float() - pictures).abs().mean()
         return {**found, "loss": found["loss"] + _PICTURE_WEIGHT * pixels, "pixels": pixels.detach()}
 
-    plan = Plan(steps, seed=3, is_hidden=_is_hidden, muon=2e-3, adam=1e-3, decay=1.0)
+    plan = Plan(steps, seed=3, is_hidden=_is_hidden, muon=2.5e-3, adam=1e-3, decay=1.0)
     train("encoder", folder, vae, plan, step, lambda name: name.startswith("encoder"))
     hook.remove()
     vae.decoder.requires_grad_(True)

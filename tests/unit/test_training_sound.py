@@ -1,5 +1,7 @@
 """What the tiny world sounds like."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from diffusers import LTX2ConditionPipeline
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import components, sound
+from training import components, sound, world
 
 _EVERYTHING = np.array([(shape, 0, 1, motion) for shape in range(3) for motion in range(7)])
 _SIDES = ("left", "right", "centre", "centre", "centre", "centre", "centre")
@@ -92,13 +94,28 @@ def test_latents_are_packed_as_the_pipeline_packs_them() -> None:
 
 
 def test_latents_have_about_unit_variance_and_tell_all_sounds_apart() -> None:
-    """Channels are centred; three notes from three sides are nine points well apart."""
+    """Channels are centred; three notes from three sides, rising or falling, are fifteen points well apart."""
     code = sound.encode(sound.begin(_EVERYTHING, 1))[:, 0]
     assert code.mean(0).abs().max() < 0.01
     assert (code.std(0, correction=0) - 1).abs().max() < 0.01
     points = torch.unique(code, dim=0)
-    assert len(points) == 9
+    assert len(points) == 15
     assert torch.pdist(points).min() > 3
+
+
+def test_what_rises_sounds_brighter_and_what_falls_darker() -> None:
+    """The keyframes of a bounce are heard rising and falling in turn; the note stays the loudest."""
+    bouncing = np.array([[1, 0, 2, 6]])
+    scenes = world.begin(np.random.default_rng(1), bouncing, 4)
+    lift = sound.lift(scenes, 13, 24.0)[0]
+    assert (lift[:4] > 1).all()
+    assert (lift[5:8] < -1).all()
+    assert (lift[9:] > 1).all()
+    heard = sound.spectrogram(dataclasses.replace(sound.begin(bouncing, 13), lift=lift[None]))[0].sum(0)
+    assert (heard.argmax(-1) == sound.PITCH_BIN[1]).all()
+    rising, falling = heard[0], heard[4 * 6]
+    assert rising[12] > 0 == falling[12]
+    assert falling[3] > 0 == rising[3]
 
 
 @given(st.integers(1, 30))
