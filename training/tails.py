@@ -14,12 +14,12 @@ from training.denoiser import Past
 from training.world import Scenes, Size
 
 _POOL: Final[tuple[tuple[Size, int, int], ...]] = (
-    ((64, 64), 3, 3072),
-    ((64, 64), 1, 1024),
+    ((64, 64), 3, 2048),
+    ((64, 64), 1, 768),
     ((64, 64), 2, 512),
-    ((96, 64), 3, 256),
-    ((64, 96), 3, 256),
-    ((128, 128), 3, 256),
+    ((96, 64), 3, 128),
+    ((64, 96), 3, 128),
+    ((128, 128), 3, 128),
     ((128, 128), 1, 128),
 )
 """Size, keyframes and number of the pasts that are encoded beforehand; of others the latents get white noise."""
