@@ -18,7 +18,7 @@ from training.encoder import train_encoder
 from training.tails import Pool
 from training.text import embed, train_text
 
-_STEPS: Final = {"decoder": 2200, "encoder": 2400, "text": 900, "audio": 600, "denoiser": 2600, "refined": 1600}
+_STEPS: Final = {"decoder": 2200, "encoder": 2400, "text": 900, "audio": 600, "denoiser": 2600, "refined": 1400}
 _LANES: Final = ("pictures", "words")
 
 
