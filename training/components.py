@@ -65,8 +65,8 @@ def video_vae() -> Any:
 
 
 def _begin_encoder(encoder: Any) -> None:
-    """Set the weights so that features go to the coarsest grid averaged in space, and in time as they are in the last of
-    the frames that a latent stands for: that is the keyframe."""
+    """Set the weights so that features go to the coarsest grid averaged in space, and in time as they are in the last
+    of the frames that a latent stands for: that is the keyframe."""
     for name, parameter in encoder.named_parameters():
         if parameter.ndim < 2:
             parameter.zero_()
