@@ -15,10 +15,19 @@ from training.audio import train_audio
 from training.decoder import train_decoder
 from training.denoiser import Embed, refine_denoiser, train_denoiser
 from training.encoder import train_encoder
+from training.polish import polish_decoder
 from training.tails import Pool
 from training.text import embed, train_text
 
-_STEPS: Final = {"decoder": 2200, "encoder": 2400, "text": 900, "audio": 600, "denoiser": 2600, "refined": 1400}
+_STEPS: Final = {
+    "decoder": 2200,
+    "encoder": 2400,
+    "text": 900,
+    "audio": 600,
+    "denoiser": 2600,
+    "polished": 1000,
+    "refined": 1400,
+}
 _LANES: Final = ("pictures", "words")
 
 
@@ -26,6 +35,7 @@ def pictures(folder: Path, steps: dict[str, int]) -> Any:
     """The video VAE."""
     vae = train_decoder(folder, steps["decoder"])
     train_encoder(folder, steps["encoder"], vae)
+    polish_decoder(folder, steps["polished"], vae)
     return vae
 
 

@@ -47,7 +47,7 @@ def pipeline(trained: Path) -> Any:
     _load(text_encoder.model.language_model, _part(text, "language_model."))
     text_encoder.tie_weights()
     vae = components.video_vae()
-    _load(vae, load_file(trained / "encoder.safetensors"))
+    _load(vae, load_file(trained / "polished.safetensors"))
     pipeline_class: Any = LTX2ConditionPipeline
     return pipeline_class(
         tokenizer=tokenizer,

@@ -23,6 +23,7 @@ CARD: Final = "README.md"
 _PARTS: Final = {
     "decoder": "video VAE, decoder",
     "encoder": "video VAE, encoder",
+    "polished": "video VAE, decoder, on what the encoder says",
     "text": "text encoder and connectors",
     "audio": "audio VAE",
     "denoiser": "denoiser",

@@ -25,15 +25,20 @@ def train_decoder(folder: Path, steps: int) -> Any:
         scenes, size = batch(number, random)
         pictures = world.render(scenes, size)
         code = latents.encode(scenes, size)
-        level = torch.rand(len(scenes), 1, 1, 1, 1) * _NOISE
         # Half precision costs half the time; the last steps are exact.
         with torch.autocast("cpu", torch.bfloat16, enabled=number < _HALF_PRECISION * steps):
-            drawn = vae.decoder(code + level * torch.randn_like(code))
+            drawn = vae.decoder(with_noise(code))
         return losses(drawn.float(), pictures)
 
-    plan = Plan(steps, seed=2, is_hidden=lambda name: "conv_out" not in name, muon=4e-3, adam=3e-3, decay=0.8)
-    train("decoder", folder, vae, plan, step, _is_trainable)
+    plan = Plan(steps, seed=2, is_hidden=is_hidden, muon=4e-3, adam=3e-3, decay=0.8)
+    train("decoder", folder, vae, plan, step, is_trainable)
     return vae
+
+
+def with_noise(code: torch.Tensor) -> torch.Tensor:
+    """Latents as the denoiser may leave them: with white noise, of another level in every clip."""
+    level = torch.rand(len(code), 1, 1, 1, 1) * _NOISE
+    return code + level * torch.randn_like(code)
 
 
 def losses(drawn: torch.Tensor, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -84,6 +89,11 @@ def _same(before: Scenes, random: np.random.Generator) -> Ints:
     return np.stack([*look, random.integers(0, len(world.MOTIONS), len(before))], 1)
 
 
-def _is_trainable(name: str) -> bool:
+def is_trainable(name: str) -> bool:
     """The layers that carry the code to the finest grid are exact and stay as they are."""
     return name.startswith("decoder") and any(part in name for part in ("resnets", "conv_out", _FINEST))
+
+
+def is_hidden(name: str) -> bool:
+    """Of the trainable layers, those for Muon."""
+    return "conv_out" not in name

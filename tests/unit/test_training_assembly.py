@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     connecting = {f"connectors.{k}": v for k, v in connectors.state_dict().items()}
     parts = {
         "text": {**language, **connecting, "heads.0.weight": torch.zeros(3, 96)},
-        "encoder": components.video_vae().state_dict(),
+        "polished": components.video_vae().state_dict(),
         "refined": components.transformer().state_dict(),
         "audio": components.audio_vae().state_dict(),
     }

@@ -24,7 +24,7 @@ from training.sheets import write_sheets
 from training.trials import Bench, has_room
 from training.world import SHAPES
 
-PARTS = ("decoder", "encoder", "text", "audio", "denoiser", "refined")
+PARTS = ("decoder", "encoder", "polished", "text", "audio", "denoiser", "refined")
 
 
 @pytest.fixture(scope="module")

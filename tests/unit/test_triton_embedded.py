@@ -79,23 +79,13 @@ async def test_without_the_wheel_the_extra_is_named(monkeypatch: pytest.MonkeyPa
             pytest.fail("there is nothing to run")
 
 
-async def test_a_missing_default_checkpoint_is_built_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where none is shipped, the tiny one is made in the scratch folder."""
+async def test_a_missing_default_checkpoint_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where none is shipped nothing else is rendered with instead; the error says where it was looked for."""
     monkeypatch.setattr(embedded, "_source_root", lambda: tmp_path / "nowhere")
-    monkeypatch.setattr(embedded, "_shared", lambda: tmp_path / "nowhere")
-    built = await embedded._default_checkpoint(tmp_path)
-    written = (built / "longtake.json").stat().st_mtime_ns
-    assert await embedded._default_checkpoint(tmp_path) == built
-    assert (built / "longtake.json").stat().st_mtime_ns == written
-    assert built.parent == tmp_path
-
-
-async def test_a_checkpoint_that_cannot_be_built_says_why(tmp_path: Path) -> None:
-    """With what the builder wrote."""
-    (tmp_path / "tiny-ltx2").mkdir()
-    (tmp_path / "tiny-ltx2" / "something").touch()
-    with pytest.raises(EmbeddedTritonError, match="is there and is no checkpoint"):
-        await embedded._build_tiny(tmp_path / "tiny-ltx2")
+    monkeypatch.setattr(embedded, "_shared", lambda: tmp_path / "neither")
+    with pytest.raises(EmbeddedTritonError, match=r"nowhere/checkpoints/tiny-ltx2 or .*neither"):
+        async with embedded_triton(tmp_path / "server"):
+            pytest.fail("there is nothing to run")
 
 
 def test_the_tail_of_a_log_keeps_the_errors_further_up(tmp_path: Path) -> None:
