@@ -25,7 +25,7 @@ _STEPS: Final = {
     "text": 900,
     "audio": 600,
     "denoiser": 2600,
-    "polished": 1000,
+    "polished": 500,
     "refined": 1400,
 }
 _LANES: Final = ("pictures", "words")
