@@ -26,7 +26,7 @@ _STEPS: Final = {
     "audio": 600,
     "denoiser": 2600,
     "polished": 500,
-    "refined": 1400,
+    "refined": 1000,
 }
 _LANES: Final = ("pictures", "words")
 
