@@ -1,7 +1,7 @@
-# One word for everything: setup, demo, test, check, bench. `setup` runs first by itself and costs nothing when done.
+# One word for everything: setup, demo, test, check, bench, train-tiny, eval-tiny. `setup` runs first by itself and costs nothing when done.
 .POSIX:
 .SUFFIXES:
-.PHONY: help setup demo test check bench constraints clean
+.PHONY: help setup demo test check bench train-tiny eval-tiny constraints clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -13,6 +13,8 @@ help:
 	@echo 'make check        lint, format, types and import rules'
 	@echo 'make test         check, then every test'
 	@echo 'make bench        measure, and write benchmarks/results.json'
+	@echo 'make train-tiny   train the default checkpoint (an hour or two on two cores); goes on where it was stopped'
+	@echo 'make eval-tiny    score the default checkpoint'
 	@echo 'make constraints  write constraints.txt from what .venv holds'
 	@echo 'make clean        remove what setup and the tools made; rendered videos and chains stay'
 
@@ -64,6 +66,12 @@ test: check
 
 bench: setup
 	@$(BIN)/python -m benchmarks
+
+train-tiny: setup
+	@$(BIN)/python -m training
+
+eval-tiny: setup
+	@$(BIN)/python -m training.evaluation
 
 # `+cpu` and the like name where a wheel came from, not which release it is; CUDA's parts are pinned by torch itself.
 constraints:

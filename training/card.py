@@ -90,20 +90,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Facts:
-    """How a checkpoint came about: the commit (hex) of the code, and its trainings."""
+    """How a checkpoint came about: the commit (hex) of the code, its trainings, and what else there is to say."""
 
     commit: str
     parts: tuple[Part, ...]
+    note: str = ""
 
 
-def read_facts(trained: Path, commit: str) -> Facts:
+def read_facts(trained: Path, commit: str, note: str = "") -> Facts:
     """The facts of a finished training, from the files the loop leaves.
 
     Raises:
         FileNotFoundError: a part was not finished.
     """
     found = ((name, json.loads((trained / f"{name}.json").read_text())) for name in _PARTS)
-    return Facts(commit, tuple(Part(name, fact["steps"], fact["seconds"]) for name, fact in found))
+    return Facts(commit, tuple(Part(name, fact["steps"], fact["seconds"]) for name, fact in found), note)
 
 
 def write_card(folder: Path, results: dict[str, Any], facts: Facts) -> Path:
@@ -168,7 +169,7 @@ One flat shape moves before a flat background.
 - shapes: {_list(world.SHAPES)}
 - colours, of the shape and, another one, of the background: {_list(world.COLOURS)}
 - motions: {_list(world.MOTIONS)}; a shape that reaches the border stops there
-- sound: every shape has its note, which is heard from the side the shape moves to
+- sound: every shape has its note, heard from the side the shape moves to, brighter as it rises and darker as it falls
 
 A caption may say this in many ways and leave parts out. A prompt that changes in the middle of a chain turns one scene
 into the next.
@@ -219,6 +220,7 @@ Minutes are the clock's, on a CPU; parts were trained side by side. The video VA
 is not found by reconstruction but written down (where the shape's centre is, its radius, its kind, both colours), the
 encoder learns to say it and the decoder to draw it. The vocoder has its weights in closed form. `python -m training`
 repeats all this; the code was that of commit `{facts.commit}`.
+{facts.note}
 """
 
 
@@ -318,8 +320,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", type=Path, help="what the evaluation wrote with --json")
     parser.add_argument("trained", type=Path, help="the folder of the training")
     parser.add_argument("commit", help="hash of the code that trained it")
+    parser.add_argument("--note", default="", help="what else there is to say of the training")
     given = parser.parse_args(arguments)
-    write_card(given.checkpoint, json.loads(given.results.read_text()), read_facts(given.trained, given.commit))
+    write_card(
+        given.checkpoint, json.loads(given.results.read_text()), read_facts(given.trained, given.commit, given.note)
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ from longtake_stages import contract
 
 _LOOPBACK: Final = "127.0.0.1"
 _POLL_SECONDS: Final = 0.1
-_BUILD_SECONDS: Final = 300.0
 _TAIL_LINES: Final = 40
 _LINE_CHARACTERS: Final = 500
 _SHM_FOLDER: Final = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory
@@ -137,7 +136,7 @@ async def embedded_triton(
 
     Args:
         folder: scratch folder of this server, made if missing.
-        checkpoint: a diffusers folder or a hub id; None: the repository's tiny checkpoint, built if there is none.
+        checkpoint: a diffusers folder or a hub id; None: the tiny one, which comes with Longtake.
         instances: of every model on every device, or by model name (1 where it is not named).
         model_repository: None: the source checkout's, else the one installed beside the interpreter.
         models: the names that must be ready.
@@ -151,7 +150,7 @@ async def embedded_triton(
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     with _locked(place.lock):
         await asyncio.to_thread(_remove_leftovers, place)
-        served = checkpoint or str(await _default_checkpoint(folder))
+        served = checkpoint or str(_default_checkpoint())
         await asyncio.to_thread(_lay_out, place, model_repository or _default_repository(), instances)
         ports = _free_ports()
         process = await _launch(place, ports, _environment(served, instances))
@@ -206,34 +205,12 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-async def _default_checkpoint(folder: Path) -> Path:
-    for shipped in (_source_root() / "checkpoints" / "tiny-ltx2", _shared() / "checkpoints" / "tiny-ltx2"):
-        if (shipped / "longtake.json").is_file():
-            return shipped
-    built = folder / "tiny-ltx2"
-    if not (built / "longtake.json").is_file():
-        await _build_tiny(built)
-    return built
-
-
-async def _build_tiny(folder: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "longtake_stages.tiny", str(folder)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(_BUILD_SECONDS):
-            _, said = await process.communicate()
-    except TimeoutError as error:
-        raise EmbeddedTritonError("building the tiny checkpoint took too long") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise EmbeddedTritonError(f"building the tiny checkpoint failed\n{said.decode(errors='replace')}")
+def _default_checkpoint() -> Path:
+    shipped = [root / "checkpoints" / "tiny-ltx2" for root in (_source_root(), _shared())]
+    for folder in shipped:
+        if (folder / "longtake.json").is_file():
+            return folder
+    raise EmbeddedTritonError(f"there is no checkpoint in {shipped[0]} or {shipped[1]}: name one")
 
 
 def _default_repository() -> Path:
