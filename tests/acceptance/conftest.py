@@ -14,10 +14,12 @@ import pytest_asyncio
 from playwright.sync_api import Browser
 
 from browser import chromium
+from longtake.client import Longtake
 from longtake_facade.embedded import EmbeddedTriton, embedded_triton
 from longtake_facade.triton import TritonBackend, connect
 from longtake_stages.contract import RENDERS_METRIC, STEPS_METRIC
 from longtake_stages.profile import PROFILE_FILE, Profile
+from serve_process import Serving, serve
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "tiny-ltx2"
 
@@ -87,6 +89,20 @@ async def backend(triton: EmbeddedTriton) -> AsyncIterator[TritonBackend]:
 def meter(triton: EmbeddedTriton) -> Meter:
     """The counters of the session's server."""
     return Meter(triton.metrics_url)
+
+
+@pytest.fixture(scope="module")
+def server(triton: EmbeddedTriton, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A facade over the session's models, with data of its own."""
+    with serve(tmp_path_factory.mktemp("server") / "data", "--triton", triton.grpc_address) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Serving) -> Iterator[Longtake]:
+    """A client of ``server``."""
+    with Longtake(server.url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -4,35 +4,19 @@ The world's own statistics (:mod:`training.measures`) read colours, shape and mo
 """
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from chains import chain, frames_of, stage
 from longtake.client import Longtake
 from longtake.wire import ChainRequest, ChainStage, Transition
 from longtake_facade.backend import Pixels
-from longtake_facade.embedded import EmbeddedTriton
 from media import decoded_sound
-from serve_process import Serving, serve
 from training import measures, sound, world
 
 STEPS = 8
-
-
-@pytest.fixture(scope="module")
-def server(triton: EmbeddedTriton, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serve(tmp_path_factory.mktemp("server") / "data", "--triton", triton.grpc_address) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Serving) -> Iterator[Longtake]:
-    with Longtake(server.url) as opened:
-        yield opened
 
 
 def script(*stages: ChainStage) -> ChainRequest:

@@ -7,7 +7,6 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,18 +29,6 @@ from serve_process import Serving, serve, start, stop
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three-acts.toml"
 # Long enough to be interrupted: a step takes tens of milliseconds.
 LONG = {"steps": 100, "width": 128, "height": 128}
-
-
-@pytest.fixture(scope="module")
-def server(triton: EmbeddedTriton, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with serve(tmp_path_factory.mktemp("server") / "data", "--triton", triton.grpc_address) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: Serving) -> Iterator[Longtake]:
-    with Longtake(server.url) as opened:
-        yield opened
 
 
 def saved(done: Completion, folder: Path) -> Path:
