@@ -1,4 +1,4 @@
-# One word for everything: setup, demo, test, check, bench, train-tiny, eval-tiny. `setup` runs first by itself and costs nothing when done.
+# One word for everything; `make help` lists them. `setup` runs first by itself and costs nothing when done.
 .POSIX:
 .SUFFIXES:
 .PHONY: help setup demo test check bench train-tiny eval-tiny constraints clean

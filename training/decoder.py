@@ -35,9 +35,9 @@ def train_decoder(folder: Path, steps: int) -> Any:
     return vae
 
 
-def with_noise(code: torch.Tensor) -> torch.Tensor:
-    """Latents as the denoiser may leave them: with white noise, of another level in every clip."""
-    level = torch.rand(len(code), 1, 1, 1, 1) * _NOISE
+def with_noise(code: torch.Tensor, most: float = _NOISE) -> torch.Tensor:
+    """Latents as the denoiser may leave them: with white noise, of another level up to ``most`` in every clip."""
+    level = torch.rand(len(code), 1, 1, 1, 1) * most
     return code + level * torch.randn_like(code)
 
 
@@ -69,18 +69,13 @@ def batch(number: int, random: np.random.Generator) -> tuple[Scenes, Size]:
 def scenes(random: np.random.Generator, count: int, keyframes: int, size: Size) -> Scenes:
     """Clips that begin anywhere, of which half turn into another scene; every radius there is.
     ``keyframes`` is at most four."""
-    before = world.begin(random, draw(random, count), 1, size, anywhere=0.8)
+    before = world.begin(random, world.draw_attributes(random, count), 1, size, anywhere=0.8)
     before.radius[:] = random.uniform(8, world.LARGEST_RADIUS + 0.5, before.radius.shape)
     turning = random.random(count) < 0.5
-    goal = np.where(turning[:, None], draw(random, count), _same(before, random))
+    goal = np.where(turning[:, None], world.draw_attributes(random, count), _same(before, random))
     clips = world.extend(random, before, goal, 3, size)
     start = random.integers(0, 4 - keyframes + 1)
     return clips.span(start, start + keyframes)
-
-
-def draw(random: np.random.Generator, count: int) -> Ints:
-    """Attributes of the training set."""
-    return world.draw_attributes(random, count)
 
 
 def _same(before: Scenes, random: np.random.Generator) -> Ints:

@@ -16,6 +16,7 @@ import torch
 
 from training import captions, latents, sound, world
 from training.components import transformer
+from training.decoder import with_noise
 from training.loop import Plan, train
 from training.world import Ints, Scenes, Size
 
@@ -212,8 +213,7 @@ def noisy_past(random: np.random.Generator, count: int, known: int, size: Size) 
     """Pasts with white noise on their latents."""
     scenes, attributes = draw_past(random, count, known, size)
     code = latents.encode(scenes, size)
-    level = torch.rand(count, 1, 1, 1, 1) * _CONDITION_NOISE
-    return Past(scenes, attributes, code + level * torch.randn_like(code))
+    return Past(scenes, attributes, with_noise(code, _CONDITION_NOISE))
 
 
 def draw_past(random: np.random.Generator, count: int, known: int, size: Size) -> tuple[Scenes, Ints]:

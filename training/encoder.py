@@ -74,11 +74,10 @@ def losses(said: torch.Tensor, code: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def as_served(vae: Any, code: torch.Tensor, noise: float = _NOISE) -> torch.Tensor:
-    """Pictures in -1..1 as the served decoder gives them: of latents with up to ``noise``, rounded to 8 bits."""
-    level = torch.rand(len(code), 1, 1, 1, 1) * noise
+def as_served(vae: Any, code: torch.Tensor) -> torch.Tensor:
+    """Pictures in -1..1 as the served decoder gives them: of slightly noisy latents, rounded to 8 bits."""
     with torch.autocast("cpu", torch.bfloat16):
-        drawn = vae.decoder(code + level * torch.randn_like(code)).float()
+        drawn = vae.decoder(decoder.with_noise(code, _NOISE)).float()
     served: torch.Tensor = ((drawn.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
     return served
 
